@@ -1,0 +1,47 @@
+STACK ?= eks-prod
+PYTHON ?= python3.11
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: preview plan rehearse test test-all bench lint format lock clean help
+
+help: ## Show the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+$(STAMP): requirements-dev.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install Python 3.11, or name one with PYTHON=python3.12"; exit 2; }
+	@echo "setting up $(VENV) (about 1 minute the first time)"
+	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.txt
+	@touch $@
+
+preview: $(STAMP) ## Preview STACK with the real engine, no account
+	@$(PY) -m coldstart preview $(STACK)
+
+plan: $(STAMP) ## Print decisions, cold starts and cost of STACK
+	@$(PY) -m coldstart plan $(STACK)
+
+rehearse: $(STAMP) ## Preview, up, second up, refresh, destroy of STACK, no account
+	@$(PY) -m coldstart rehearse $(STACK)
+
+test: $(STAMP) ## Every test
+	@$(PY) -m pytest -q -n 2 --dist loadfile
+
+bench: $(STAMP) ## Time the preview against a bare program
+	@$(PY) -m tests.bench
+
+lint: $(STAMP) ## Format, lint and types, without changing anything
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/pyright --pythonpath $(PY) --warnings
+
+format: $(STAMP) ## Apply format and safe lint fixes
+	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
+
+lock: ## Renew the locked requirements (needs pip-tools)
+	pip-compile -q --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --strip-extras -o requirements.txt pyproject.toml
+	pip-compile -q --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --strip-extras --extra dev -o requirements-dev.txt pyproject.toml
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) .cache .pytest_cache .hypothesis .ruff_cache

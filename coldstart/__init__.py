@@ -1,0 +1,1 @@
+"""Plan, check and rehearse LLM serving stacks whose replicas start fast."""

@@ -1,0 +1,5 @@
+"""`python -m coldstart`."""
+
+from coldstart.cli.app import main
+
+main()

@@ -1,0 +1,304 @@
+"""What the catalog holds: frozen, closed models, each entry with the source of its facts."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+Precision = Literal["bf16", "fp16", "fp8", "int8", "int4", "mxfp4"]
+Platform = Literal["aws"]
+NodeOs = Literal["al2023", "bottlerocket"]
+Phase = Literal[
+    "signal",
+    "node",
+    "driver",
+    "image",
+    "weights",
+    "process",
+    "load",
+    "compile",
+    "graphs",
+    "engine",
+    "warmup",
+]
+
+_LOCAL_PATH = re.compile(r"(^|[\s(])(/|\./|\.\./|file:)\w")
+
+
+def _citation(value: str) -> str:
+    if _LOCAL_PATH.search(value):
+        raise ValueError("a source is a public citation or URL, not a path of some machine")
+    return value
+
+
+Source = Annotated[str, StringConstraints(min_length=8), AfterValidator(_citation)]
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+AddonVersion = Annotated[str, StringConstraints(pattern=r"^v\d+\.\d+\.\d+-eksbuild\.\d+$")]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+class Entry(BaseModel):
+    """A frozen catalog entry; unknown fields are refused and `source` says where it was read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Source
+
+
+class Accelerator(Entry):
+    """One accelerator as a cloud sells it. `interconnect_gb_per_second` counts both directions."""
+
+    key: str
+    vendor: Literal["nvidia"]
+    resource_name: str
+    marketing_name: str
+    memory_gib: Positive
+    memory_bandwidth_gb_per_second: Positive
+    compute_capability: Annotated[str, StringConstraints(pattern=r"^\d+\.\d$")]
+    architecture: Literal["turing", "ampere", "ada", "hopper", "blackwell"]
+    interconnect: Literal["nvlink", "pcie"]
+    interconnect_gb_per_second: Positive
+    precisions: tuple[Precision, ...] = Field(min_length=1)
+    weight_only_precisions: tuple[Precision, ...] = ()
+    driver_min: Count
+
+    def runs(self, precision: str) -> bool:
+        """Whether weights of `precision` can be served, in hardware or dequantised on the fly."""
+        return precision in self.precisions or precision in self.weight_only_precisions
+
+
+class InstanceType(Entry):
+    """One machine type. Allocatable figures are Karpenter's estimate for an AL2023 node."""
+
+    name: str
+    platform: Platform
+    family: str
+    size: str
+    accelerator: str | None
+    accelerator_count: Natural
+    accelerator_memory_mib: Natural
+    vcpu: Count
+    memory_mib: Count
+    nvme_gb: Natural
+    network_mbps: Count
+    ebs_mbps: Count
+    efa_interfaces: Natural
+    allocatable_cpu_millicores: Count
+    allocatable_memory_mib: Count
+    arch: Literal["amd64", "arm64"]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.accelerator is None) != (self.accelerator_count == 0):
+            raise ValueError("accelerator and accelerator_count must both be set or both be absent")
+        if self.allocatable_memory_mib > self.memory_mib:
+            raise ValueError("allocatable_memory_mib cannot exceed memory_mib")
+        if self.allocatable_cpu_millicores > self.vcpu * 1000:
+            raise ValueError("allocatable_cpu_millicores cannot exceed vcpu x 1000")
+        return self
+
+
+class Model(Entry):
+    """One open model, by its Hugging Face repository.
+
+    `weight_bytes` is the size of the weights at each precision. The native precision is the
+    checkpoint as published, which is what a node has to fetch; the others are derived.
+    `download_excludes` are patterns of files in the repository that repeat the same weights.
+    """
+
+    name: str
+    parameters_billion: Positive
+    active_parameters_billion: Positive
+    layers: Count
+    kv_heads: Count
+    attention_heads: Count
+    head_dim: Count
+    hidden_size: Count
+    vocabulary_size: Count
+    context_tokens: Count
+    sliding_window_tokens: Count | None = None
+    full_attention_layers: Count | None = None
+    native_precision: Precision
+    weight_bytes: dict[Precision, Count]
+    weight_files: Count
+    download_excludes: tuple[str, ...] = ()
+    gated: bool
+    license: str
+    revision: Revision | None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.attention_heads % self.kv_heads:
+            raise ValueError(
+                f"attention_heads {self.attention_heads} must be a multiple of kv_heads "
+                f"{self.kv_heads}"
+            )
+        if self.native_precision not in self.weight_bytes:
+            raise ValueError(f"weight_bytes must have the native precision {self.native_precision}")
+        if self.active_parameters_billion > self.parameters_billion:
+            raise ValueError("active_parameters_billion cannot exceed parameters_billion")
+        if (self.sliding_window_tokens is None) != (self.full_attention_layers is None):
+            raise ValueError("sliding_window_tokens and full_attention_layers come together")
+        return self
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Bytes of the published checkpoint: what staging and loading have to move."""
+        return self.weight_bytes[self.native_precision]
+
+
+class ContainerImage(Entry):
+    """One container image pinned by digest, an index or the amd64 manifest as `digest_of` says.
+
+    Sizes are those of the amd64 image; `compressed_bytes` is what a pull moves.
+    """
+
+    key: str
+    repository: str
+    tag: str
+    digest: Digest
+    digest_of: Literal["index", "amd64"]
+    compressed_bytes: Count | None
+    unpacked_bytes: Count | None
+    unpacked_is_estimate: bool = False
+
+    @property
+    def reference(self) -> str:
+        """`repository:tag@digest`: the runtime pulls the digest, people read the tag."""
+        return f"{self.repository}:{self.tag}@{self.digest}"
+
+
+class EngineVersion(Entry):
+    """What one release of the serving engine accepts and contains."""
+
+    key: str
+    engine: Literal["vllm"]
+    version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
+    image: str
+    cuda_version: str
+    driver_min: Count
+    python_version: str
+    user_id: Count
+    group_id: Natural
+    entrypoint: tuple[str, ...]
+    load_formats: tuple[str, ...] = Field(min_length=1)
+    flags: frozenset[str] = Field(min_length=1)
+    gpu_memory_utilization_default: Annotated[float, Field(gt=0, le=1)]
+    ready_timeout_seconds_default: Count
+    compile_cache_ignored_environment: frozenset[str]
+    packages_present: frozenset[str]
+    packages_absent: frozenset[str]
+
+    def accepts(self, flag: str) -> bool:
+        """Whether `--flag` (with or without its dashes) was verified in this release."""
+        return flag.removeprefix("--") in self.flags
+
+
+class Price(Entry):
+    """Hourly price of one instance type in one region; `None` where no figure was found."""
+
+    region: str
+    instance: str
+    on_demand_usd_per_hour: Positive | None
+    spot_usd_per_hour: Positive | None
+    on_demand_date: dt.date
+    spot_date: dt.date | None
+
+
+class FixedPrice(Entry):
+    """A list price that does not depend on the instance type, per region, in `unit`."""
+
+    key: str
+    unit: str
+    usd_by_region: dict[str, Positive] = Field(min_length=1)
+    date: dt.date | None
+
+    def usd(self, region: str) -> float:
+        """List price in `region`; `LookupError` naming the known regions when it is unknown."""
+        try:
+            return self.usd_by_region[region]
+        except KeyError:
+            known = ", ".join(sorted(self.usd_by_region))
+            raise LookupError(
+                f"no {self.key} price for region {region!r}; known: {known}"
+            ) from None
+
+
+class Limit(Entry):
+    """One limit of a mechanism, in `unit`."""
+
+    key: str
+    value: float
+    unit: str
+
+
+class PhaseFigure(Entry):
+    """A published figure of one cold-start phase: seconds, or a rate when it scales with size."""
+
+    key: str
+    phase: Phase
+    platform: Literal["aws", "any"]
+    os: NodeOs | Literal["any"]
+    mechanism: str
+    seconds_p50: Annotated[float, Field(ge=0)] | None = None
+    seconds_low: Annotated[float, Field(ge=0)] | None = None
+    seconds_high: Annotated[float, Field(ge=0)] | None = None
+    bytes_per_second: Positive | None = None
+    parameters_billion: Positive | None = None
+    tensor_parallel: Count | None = None
+    size_bytes: Count | None = None
+    kind: Literal["measured", "claimed", "derived"]
+    conditions: str
+
+    @model_validator(mode="after")
+    def _has_a_figure(self) -> Self:
+        if self.seconds_p50 is None and self.bytes_per_second is None:
+            raise ValueError("give seconds_p50 or bytes_per_second")
+        bounds = [self.seconds_low, self.seconds_p50, self.seconds_high]
+        known = [bound for bound in bounds if bound is not None]
+        if known != sorted(known):
+            raise ValueError("seconds_low <= seconds_p50 <= seconds_high does not hold")
+        return self
+
+
+class Chart(Entry):
+    """One pinned Helm chart: an `oci://` reference in `repository`, or a repository URL."""
+
+    key: str
+    name: str
+    repository: Annotated[str, StringConstraints(pattern=r"^(oci|https)://")]
+    chart: str
+    version: str
+    namespace: str
+
+    @property
+    def is_oci(self) -> bool:
+        """Whether the chart comes from an OCI registry rather than a chart repository."""
+        return self.repository.startswith("oci://")
+
+
+class EksRelease(Entry):
+    """One Kubernetes minor version on EKS, with the add-on and node image pins for it."""
+
+    kubernetes_version: Annotated[str, StringConstraints(pattern=r"^1\.\d{2}$")]
+    standard_support_ends: dt.date
+    extended_support_ends: dt.date
+    addons: dict[str, AddonVersion] = Field(min_length=1)
+    al2023_ami_alias: Annotated[str, StringConstraints(pattern=r"^al2023@v\d{8}$")]
+    bottlerocket_ami_alias: Annotated[
+        str, StringConstraints(pattern=r"^bottlerocket@v\d+\.\d+\.\d+$")
+    ]
+    karpenter_min: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]

@@ -1,0 +1,1 @@
+"""The `coldstart` command: plan a stack, rehearse it, read the answers."""

@@ -1,0 +1,156 @@
+"""Commands. Exit codes: 0 fine, 1 the engine or a mandatory policy said no, 2 bad input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from coldstart.catalog import CatalogError
+from coldstart.cli import text
+from coldstart.cli.rehearsal import outcome_data, preview_stack, rehearse_stack
+from coldstart.engine import RehearsalError, ToolchainError
+from coldstart.planning import PlanFailedError, StackPlan, plan_stack
+from coldstart.report import summary
+from coldstart.spec import SpecError, load_stack, stack_file
+
+ROOT = Path(__file__).resolve().parents[2]
+
+app = typer.Typer(
+    add_completion=True,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Plan LLM serving stacks; rehearse them with the real Pulumi engine, with no account.",
+)
+StackArgument = Annotated[str, typer.Argument(help="A file stacks/Pulumi.<STACK>.yaml.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print data for machines.")]
+
+
+@app.command()
+def plan(
+    stack: StackArgument = "eks-prod",
+    json_output: JsonOption = False,
+    why: Annotated[bool, typer.Option("--why", help="Also say what was turned down.")] = False,
+) -> None:
+    """Print every decision, the predicted cold starts and the cost. Takes no engine.
+
+    Example: coldstart plan eks-prod --why
+    """
+    with _told():
+        found = summary(_plan(stack))
+        if json_output:
+            _print_json(found)
+        else:
+            text.print_plan(_console(), found, alternatives=why)
+
+
+@app.command()
+def preview(
+    stack: StackArgument = "eks-prod",
+    json_output: JsonOption = False,
+    policies: Annotated[bool, typer.Option(help="Judge the preview by the policy pack.")] = True,
+) -> None:
+    """Run `pulumi preview` for real against stand-in clouds, then sum it up.
+
+    Example: coldstart preview eks-prod --json
+    """
+    with _told():
+        found = _plan(stack)
+        result = preview_stack(ROOT, found.spec, _progress, policies=policies)
+        if json_output:
+            _print_json({**summary(found), "preview": outcome_data(result)})
+        else:
+            console = _console()
+            text.print_plan(console, summary(found), alternatives=False)
+            text.print_resources(console, result)
+            text.print_policies(console, result)
+            for message in result.errors:
+                console.print(message, style="red", markup=False, highlight=False)
+            console.print(
+                f"Preview of {stack}: {'ok' if result.ok else 'refused'}, "
+                f"{len(result.resources)} resources, "
+                f"{result.duration_seconds:.0f} s. Nothing was created, no account was used."
+            )
+        raise typer.Exit(0 if result.ok else 1)
+
+
+@app.command()
+def rehearse(stack: StackArgument = "eks-prod", json_output: JsonOption = False) -> None:
+    """Preview, up, a second up, refresh and destroy against stand-in clouds, each checked.
+
+    Example: coldstart rehearse eks-dev
+    """
+    with _told():
+        found = _plan(stack)
+        acts = rehearse_stack(ROOT, found.spec, _progress)
+        if json_output:
+            _print_json({"stack": stack, "acts": [act.data() for act in acts]})
+        else:
+            text.print_acts(_console(), acts)
+        raise typer.Exit(0 if all(act.ok for act in acts) else 1)
+
+
+@app.command()
+def check(
+    stack: StackArgument = "eks-prod",
+    json_output: JsonOption = False,
+) -> None:
+    """Read a stack file and say everything that is wrong with it. Takes a second.
+
+    Example: coldstart check eks-prod
+    """
+    with _told():
+        found = _plan(stack)
+        file = stack_file(ROOT, stack).relative_to(ROOT).as_posix()
+        if json_output:
+            _print_json({"stack": stack, "file": file, "ok": True})
+        else:
+            _console().print(
+                f"{file}: {len(found.pools)} node pools, {len(found.models)} models: ok"
+            )
+
+
+def _plan(stack: str) -> StackPlan:
+    return plan_stack(load_stack(ROOT, stack))
+
+
+def _print_json(data: Any) -> None:
+    json.dump(data, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def _console() -> Console:
+    """Full width when piped, so that a log keeps its lines whole."""
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def _progress(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)  # noqa: T201 - progress goes beside the answer
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what a user can mend into its message and an exit code."""
+    try:
+        yield
+    except (SpecError, PlanFailedError, CatalogError) as error:
+        _progress(str(error))
+        raise typer.Exit(2) from None
+    except (ToolchainError, RehearsalError) as error:
+        _progress(str(error))
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        _progress("interrupted; nothing was left running")
+        raise typer.Exit(130) from None
+
+
+def main() -> None:
+    """Entry point of `python -m coldstart` and the `coldstart` script."""
+    app()

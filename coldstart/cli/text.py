@@ -1,0 +1,170 @@
+"""Plans and rehearsals as text for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from coldstart.engine import Result, Step
+from coldstart.units import format_seconds
+
+BAR_COLUMNS = 36
+LAYERS = (("infra", "coldstart:aws:"), ("workload", "coldstart:workload:"))
+
+
+def print_plan(console: Console, found: Mapping[str, Any], *, alternatives: bool) -> None:
+    """Decisions, cold starts, cost and notes of `report.summary`."""
+    print_decisions(console, found["decisions"], alternatives=alternatives)
+    for name, model in found["models"].items():
+        print_cold_start(console, name, model)
+    print_cost(console, found["cost"])
+    for note in found["notes"]:
+        console.print(f"Note: {note}", highlight=False)
+
+
+def print_decisions(
+    console: Console, decisions: Iterable[Mapping[str, Any]], *, alternatives: bool
+) -> None:
+    """One row per decision; below it what was turned down, when asked for."""
+    table = Table(
+        "Decision",
+        "Value",
+        "Reason",
+        title="Decisions",
+        title_justify="left",
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
+    for decision in decisions:
+        reason = Text(decision["reason"])
+        if alternatives:
+            for other in decision["rejected"]:
+                reason.append(f"\nnot {other['value']}: {other['reason']}", style="dim")
+        table.add_row(decision["path"], Text(decision["value"], style="bold"), reason)
+    console.print(table, "")
+
+
+def print_cold_start(console: Console, name: str, model: Mapping[str, Any]) -> None:
+    """The phases on a common scale; those of the critical path are marked."""
+    line = model["coldStart"]
+    total, first = line["totalSeconds"], model["firstNode"]["totalSeconds"]
+    budget = model["budgetSeconds"]
+    head = f"Cold start of {name} on {model['instanceType']}: {format_seconds(total)}"
+    if first > total:
+        head += f", first node {format_seconds(first)}"
+    head += f"; without these levers {format_seconds(model['baseline']['totalSeconds'])}"
+    if budget:
+        head += f"; budget {format_seconds(budget)}"
+    table = Table("", "Phase", "From", "Takes", "", box=None, padding=(0, 1, 0, 0))
+    for phase in line["phases"]:
+        start = round(phase["startSeconds"] / total * BAR_COLUMNS)
+        width = max(1, round(phase["seconds"] / total * BAR_COLUMNS))
+        critical = phase["key"] in line["criticalPath"]
+        table.add_row(
+            "*" if critical else "",
+            phase["name"],
+            f"{phase['startSeconds']:.0f} s",
+            format_seconds(phase["seconds"]),
+            " " * start + ("█" if critical else "░") * width,
+        )
+    console.print(Text(head, style="bold"))
+    console.print(table)
+    console.print(
+        "* critical path: "
+        + " → ".join(p["name"] for p in line["phases"] if p["key"] in line["criticalPath"]),
+        "",
+        highlight=False,
+    )
+
+
+def print_cost(console: Console, cost: Mapping[str, Any]) -> None:
+    """Hourly cost, idle and at maximum."""
+    table = Table("Cost in USD an hour", "idle", "maximum", box=None, padding=(0, 2, 0, 0))
+    for row in cost["lines"]:
+        table.add_row(
+            row["name"], f"{row['idleUsdPerHour']:.2f}", f"{row['maximumUsdPerHour']:.2f}"
+        )
+    table.add_row(
+        Text("in all", style="bold"),
+        f"{cost['idleUsdPerHour']:.2f}",
+        f"{cost['maximumUsdPerHour']:.2f}",
+    )
+    console.print(table)
+    if cost["unpriced"]:
+        console.print("no price known for: " + ", ".join(cost["unpriced"]))
+    console.print(
+        "List prices on demand; storage in use and traffic are left out.", "", style="dim"
+    )
+
+
+def by_layer(steps: Iterable[Step]) -> dict[str, Counter[str]]:
+    """Resources of each layer by their component; the rest counts as `stack`."""
+    found: dict[str, Counter[str]] = {}
+    for step in steps:
+        chain = step.urn.split("::")[2].split("$") if step.urn.count("::") >= 3 else []
+        component = next((part for part in chain if part.startswith("coldstart:")), "")
+        layer = next((name for name, prefix in LAYERS if component.startswith(prefix)), "stack")
+        found.setdefault(layer, Counter())[component.rpartition(":")[2] or "stack"] += 1
+    return found
+
+
+def print_resources(console: Console, result: Result) -> None:
+    """Resources by layer and component, and what would happen to them."""
+    table = Table(
+        "Layer",
+        "Resources",
+        "Components",
+        title_justify="left",
+        title="Resources: "
+        + (", ".join(f"{count} to {op}" for op, count in sorted(result.summary.items())) or "none"),
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
+    for layer, components in by_layer(result.resources).items():
+        table.add_row(
+            layer,
+            str(components.total()),
+            ", ".join(f"{name} {count}" for name, count in sorted(components.items())),
+        )
+    console.print(table, "")
+
+
+def print_policies(console: Console, result: Result) -> None:
+    """The verdict of every policy that spoke, then each violation."""
+    passed = len(result.policy_results)
+    broken = Counter(violation.level for violation in result.violations)
+    verdict = ", ".join(f"{count} {level}" for level, count in broken.items()) or "no violation"
+    console.print(Text(f"Policies: {verdict}", style="bold"), highlight=False)
+    if passed:
+        console.print(Padding(f"{passed} policy checks reported", (0, 2)), style="dim")
+    for violation in result.violations:
+        console.print(
+            Padding(f"[{violation.level}] {violation.policy}: {violation.message}", (0, 2)),
+            highlight=False,
+            markup=False,
+        )
+    console.print("")
+
+
+def print_acts(console: Console, acts: Iterable[Any]) -> None:
+    """One row per act of a rehearsal, then the errors of the one that failed."""
+    table = Table("Act", "Expected", "", "Changes", "Took", box=None, padding=(0, 2, 0, 0))
+    for act in acts:
+        changes = ", ".join(f"{n} {op}" for op, n in sorted(act.result.summary.items()))
+        table.add_row(
+            act.name,
+            act.expected,
+            "ok" if act.ok else "FAILED",
+            changes,
+            format_seconds(act.result.duration_seconds),
+        )
+    console.print(table)
+    for act in acts:
+        for message in act.result.errors:
+            console.print(f"{act.name}: {message}", style="red", markup=False, highlight=False)

@@ -1,0 +1,369 @@
+"""The plan: every decision as plain data, ready to be wired by the components."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from coldstart.planning.decision import Decision
+from coldstart.planning.timeline import Timeline
+from coldstart.spec.model import (
+    CapacityType,
+    CompileCache,
+    ImageDelivery,
+    LocalStorage,
+    NatGateways,
+    OperatingSystem,
+    StackSpec,
+    WeightsPath,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetPlan:
+    """One subnet: the index of its zone among the region's available ones, block, audience."""
+
+    zone_index: int
+    cidr: str
+    public: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPlan:
+    """The VPC's blocks and its way out."""
+
+    cidr: str
+    subnets: tuple[SubnetPlan, ...]
+    nat_gateways: Decision[NatGateways]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPlan:
+    """The control plane."""
+
+    name: str
+    version: str
+    admin_cidrs: tuple[str, ...]
+    admin_principals: tuple[str, ...]
+    deletion_protection: bool
+    system_instance_type: str
+    system_nodes: int
+    addons: Mapping[str, str]
+    system_ami_type: str = "AL2023_x86_64_STANDARD"
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    """A Kubernetes taint."""
+
+    key: str
+    effect: str
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KarpenterPool:
+    """One Karpenter NodePool object; weights order several of them, higher first."""
+
+    name: str
+    capacity_types: tuple[CapacityType, ...]
+    weight: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VolumePlan:
+    """One encrypted gp3 volume of a node."""
+
+    device_name: str
+    size_gib: int
+    iops: int
+    throughput_mib_per_second: int
+    root: bool = False
+    snapshot_id: str | None = None
+    initialization_rate_mib_per_second: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """One pool of GPU nodes, decided.
+
+    `local_disk_path` is where the array is mounted on the node, None without NVMe for pods;
+    `scratch_host_path` is set only for the dev-only privileged DaemonSet, whose disks pods reach
+    by hostPath; otherwise an emptyDir lies on `local_disk_gb` of NVMe.
+    """
+
+    name: str
+    accelerator: str
+    resource_name: str
+    gpu_architecture: str
+    instance_types: tuple[str, ...]
+    gpus_per_node: int
+    operating_system: Decision[OperatingSystem]
+    ami_alias: str
+    local_storage: Decision[LocalStorage]
+    local_disk_path: str | None
+    local_disk_gb: int
+    scratch_host_path: str | None
+    image_delivery: Decision[ImageDelivery]
+    capacity: Decision[tuple[KarpenterPool, ...]]
+    reservation_ids: tuple[str, ...]
+    reservation_tags: Mapping[str, str]
+    max_nodes: int
+    warm_nodes: int
+    limits: Mapping[str, str]
+    volumes: tuple[VolumePlan, ...]
+    user_data: str
+    labels: Mapping[str, str]
+    taints: tuple[Taint, ...]
+    startup_taints: tuple[Taint, ...]
+    consolidate_after_seconds: int
+    expire_after_seconds: int | None
+    termination_grace_seconds: int
+    shares_compile_cache: bool
+    cpu_architecture: str = "amd64"
+
+
+@dataclass(frozen=True, slots=True)
+class FitPlan:
+    """How a model lies in GPU memory, in GiB per GPU.
+
+    `kv_cache_tokens` is what remains for the KV cache over all GPUs, in tokens.
+    """
+
+    precision: str
+    tensor_parallel: int
+    max_model_len: int
+    max_num_seqs: int
+    gpu_memory_utilization: float
+    weights_gib: float
+    overhead_gib: float
+    kv_cache_gib: float
+    kv_cache_tokens: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlan:
+    """What the engine's pod asks of its node."""
+
+    cpu_request_millicores: int
+    memory_request_mib: int
+    memory_limit_mib: int
+    shm_mib: int
+    ephemeral_storage_mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompileCachePlan:
+    """The golden archive of compiled artefacts.
+
+    `key` names everything that decides whether an archive may be used; `factors` is the same in
+    words.
+    """
+
+    mode: Decision[CompileCache]
+    key: str
+    factors: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePlan:
+    """The startup probe: `period_seconds` × `failure_threshold` covers `covers_seconds`."""
+
+    period_seconds: int
+    failure_threshold: int
+    covers_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrainPlan:
+    """How a replica stops without losing requests."""
+
+    endpoint_removal_seconds: int
+    shutdown_timeout_seconds: int
+    grace_seconds: int
+    notice_seconds: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """One KEDA Prometheus trigger."""
+
+    name: str
+    query: str
+    threshold: str
+    activation_threshold: str
+
+
+@dataclass(frozen=True, slots=True)
+class WakePlan:
+    """Waking from zero: a proxy in front holds requests, since no replica exports a metric then.
+
+    `target_concurrency` is the held and running requests one replica is asked for;
+    `hold_seconds` how long a request may wait for the first replica.
+    """
+
+    target_concurrency: int
+    hold_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingPlan:
+    """The ScaledObject of one model.
+
+    `wake` is set when the model may scale to zero. Without it an empty query result is an error
+    that leads to the fallback; with it an empty result is what zero replicas look like.
+    """
+
+    min_replicas: int
+    max_replicas: int
+    polling_seconds: int
+    cooldown_seconds: int
+    triggers: tuple[Trigger, ...]
+    fallback_replicas: int
+    fallback_failures: int
+    scale_up_pods: int
+    scale_up_period_seconds: int
+    scale_down_window_seconds: int
+    scale_down_period_seconds: int
+    wake: WakePlan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutPlan:
+    """How a new version replaces the old one, in replicas."""
+
+    max_surge: int
+    max_unavailable: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """One model, decided. `name` is its namespace, Service and served model name.
+
+    `weights_prefix` is where the weights lie in the bucket or shared file system (no scheme, no
+    bucket). `model_path` is the path the engine opens, the same in serving and publishing pods, or
+    None when it streams `<scheme>://<bucket>/<weights_prefix>`. `engine_args` follow the path.
+    """
+
+    name: str
+    repository: str
+    revision: str
+    gated: bool
+    pool: str
+    expected_instance_type: str
+    fit: FitPlan
+    host: HostPlan
+    weight_bytes: int
+    weights_prefix: str
+    model_path: str | None
+    weights: Decision[WeightsPath]
+    load_format: Decision[str]
+    loader_config: Mapping[str, Any]
+    compile_cache: CompileCachePlan
+    engine_args: tuple[str, ...]
+    environment: Mapping[str, str]
+    probe: ProbePlan
+    drain: DrainPlan
+    scaling: ScalingPlan
+    rollout: Decision[RolloutPlan]
+    warm_replicas: int
+    cold_start: Timeline
+    first_node: Timeline
+    baseline: Timeline
+    budget_seconds: float | None
+
+    @property
+    def predicted_startup_seconds(self) -> int:
+        """From container start to ready, rounded up: what the startup probe must cover."""
+        return self.probe.covers_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class CostLine:
+    """One position of the bill, in US dollars an hour."""
+
+    name: str
+    idle_usd_per_hour: float
+    maximum_usd_per_hour: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class CostPlan:
+    """What the stack costs with no traffic and with every node running."""
+
+    lines: tuple[CostLine, ...]
+    unpriced: tuple[str, ...] = ()
+
+    @property
+    def idle_usd_per_hour(self) -> float:
+        """With no request at all."""
+        return sum(line.idle_usd_per_hour for line in self.lines)
+
+    @property
+    def maximum_usd_per_hour(self) -> float:
+        """With every pool at its limit, on demand."""
+        return sum(line.maximum_usd_per_hour for line in self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePlan:
+    """One container image: upstream registry, repository path there, digest."""
+
+    registry: str
+    repository: str
+    digest: str
+    tag: str | None = None
+
+    @property
+    def reference(self) -> str:
+        """Pinned by digest at its upstream registry."""
+        return f"{self.registry}/{self.repository}@{self.digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class ChartPlan:
+    """One pinned Helm chart; `repository` ends with the chart's name when it is an OCI one."""
+
+    name: str
+    chart: str
+    repository: str
+    version: str
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class StackPlan:
+    """Everything the components need, and every reason."""
+
+    spec: StackSpec
+    network: NetworkPlan
+    cluster: ClusterPlan
+    pools: Mapping[str, PoolPlan]
+    models: Mapping[str, ModelPlan]
+    images: Mapping[str, ImagePlan]
+    charts: Mapping[str, ChartPlan]
+    pull_through: Mapping[str, str]
+    shared_file_system: Decision[bool]
+    cost: CostPlan
+    notes: tuple[str, ...] = field(default=())
+
+    def decisions(self) -> Iterator[tuple[str, Decision[Any]]]:
+        """Every decision with its path in the stack file, in the file's order."""
+        yield "network.natGateways", self.network.nat_gateways
+        yield "storage.sharedFileSystem", self.shared_file_system
+        for name, pool in self.pools.items():
+            path = f"nodePools.{name}"
+            yield f"{path}.os", pool.operating_system
+            yield f"{path}.localStorage", pool.local_storage
+            yield f"{path}.image", pool.image_delivery
+            yield f"{path}.capacity", pool.capacity
+        for name, model in self.models.items():
+            path = f"models.{name}"
+            yield f"{path}.weights", model.weights
+            yield f"{path}.loadFormat", model.load_format
+            yield f"{path}.compileCache", model.compile_cache.mode
+            yield f"{path}.rollout", model.rollout

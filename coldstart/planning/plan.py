@@ -1,0 +1,227 @@
+"""From a stack spec to a whole plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TypeVar
+
+from coldstart.catalog import Catalog, load
+from coldstart.planning.context import Context, ImageFacts
+from coldstart.planning.cost import cost_plan
+from coldstart.planning.decision import Decision, PlanError, Rejection
+from coldstart.planning.model import (
+    ChartPlan,
+    ClusterPlan,
+    ImagePlan,
+    ModelPlan,
+    NetworkPlan,
+    PoolPlan,
+    StackPlan,
+)
+from coldstart.planning.network import network_plan
+from coldstart.planning.pool import plan_pool
+from coldstart.planning.serving import plan_model
+from coldstart.spec.model import Environment, StackSpec, WeightsPath
+
+T = TypeVar("T")
+PULL_THROUGH = {"registry.k8s.io": "k8s", "quay.io": "quay", "public.ecr.aws": "ecr-public"}
+"""Upstreams ECR caches without a credential, and the prefix of each (ECR user guide)."""
+DOCKER_HUB, DOCKER_HUB_PREFIX = "docker.io", "docker-hub"
+ECR = "ecr.amazonaws.com"
+ENGINE = "vllm-0.31.0"
+
+
+class PlanFailedError(Exception):
+    """Every wish of a stack file that cannot work."""
+
+    def __init__(self, file: str, errors: list[PlanError]) -> None:
+        self.errors = errors
+        super().__init__(
+            "\n".join(
+                f"{file}: {error.path}: " + error.message.replace("\n", "\n  ") for error in errors
+            )
+        )
+
+
+def plan_stack(spec: StackSpec, catalog: Catalog | None = None) -> StackPlan:
+    """Take every decision of a stack. Pure: the same spec and catalog give the same plan.
+
+    Raises PlanFailedError with everything that cannot work.
+    """
+    known = catalog or load()
+    images, mirrors, shared = _images(spec, known), _pull_through(spec), _shared_file_system(spec)
+    context = Context(
+        spec, known, known.engine(ENGINE), _image_facts(spec, images, mirrors, known), shared.value
+    )
+    errors: list[PlanError] = []
+    network = _caught(errors, lambda: _network(spec, known))
+    pools: dict[str, PoolPlan] = {}
+    for name, pool_spec in spec.node_pools.items():
+        pool = _caught(errors, partial(plan_pool, name, pool_spec, context))
+        if pool is not None:
+            pools[name] = pool
+    models: dict[str, ModelPlan] = {}
+    for name, model_spec in spec.models.items():
+        if model_spec.node_pool in pools:
+            model = _caught(errors, partial(plan_model, name, context, pools[model_spec.node_pool]))
+            if model is not None:
+                models[name] = model
+    errors += _capacity_errors(pools, models)
+    if errors or network is None:
+        raise PlanFailedError(f"stacks/Pulumi.{spec.stack}.yaml", errors)
+    models = _with_surge(context, pools, models)
+    cluster = _cluster(spec, known)
+    return StackPlan(
+        spec=spec,
+        network=network,
+        cluster=cluster,
+        pools=pools,
+        models=models,
+        images=images,
+        charts={
+            key: ChartPlan(c.name, c.chart, c.repository, c.version, c.namespace)
+            for key, c in known.charts.items()
+        },
+        pull_through=mirrors,
+        shared_file_system=shared,
+        cost=cost_plan(spec, network, cluster, pools, models, known),
+        notes=_notes(spec, pools, models),
+    )
+
+
+def _caught(errors: list[PlanError], make: Callable[[], T]) -> T | None:
+    try:
+        return make()
+    except PlanError as error:
+        errors.append(error)
+        return None
+
+
+def _network(spec: StackSpec, catalog: Catalog) -> NetworkPlan:
+    try:
+        return network_plan(spec, catalog)
+    except ValueError as error:
+        raise PlanError("network.cidr", str(error)) from None
+
+
+def _gpus_at_full_scale(models: Mapping[str, ModelPlan], pool: str) -> int:
+    return sum(
+        m.scaling.max_replicas * m.fit.tensor_parallel for m in models.values() if m.pool == pool
+    )
+
+
+def _capacity_errors(
+    pools: Mapping[str, PoolPlan], models: Mapping[str, ModelPlan]
+) -> list[PlanError]:
+    """A maximum that the pool's own limit can never reach is a promise nobody keeps."""
+    errors = []
+    for name, model in models.items():
+        pool = pools[model.pool]
+        per_node = pool.gpus_per_node // model.fit.tensor_parallel
+        possible = pool.max_nodes * per_node
+        if model.scaling.max_replicas > possible:
+            needed = -(-model.scaling.max_replicas // per_node)
+            errors.append(
+                PlanError(
+                    f"models.{name}.scaling.max",
+                    f"{model.scaling.max_replicas} replicas of "
+                    f"{model.fit.tensor_parallel} GPUs need {needed} nodes; pool {pool.name} stops "
+                    f"at maxNodes {pool.max_nodes}. Use max: {possible}, or maxNodes: {needed}",
+                )
+            )
+    return errors
+
+
+def _with_surge(
+    context: Context, pools: Mapping[str, PoolPlan], models: Mapping[str, ModelPlan]
+) -> dict[str, ModelPlan]:
+    """Plan again what a rollout may use, now that every model's full scale is known."""
+    free = {
+        name: max(0, pool.max_nodes * pool.gpus_per_node - _gpus_at_full_scale(models, name))
+        for name, pool in pools.items()
+    }
+    return {
+        name: plan_model(name, context, pools[model.pool], surge_gpus=free[model.pool])
+        for name, model in models.items()
+    }
+
+
+def _cluster(spec: StackSpec, catalog: Catalog) -> ClusterPlan:
+    release = catalog.eks_release(spec.cluster.version)
+    return ClusterPlan(
+        name=spec.cluster_name,
+        version=spec.cluster.version,
+        admin_cidrs=spec.cluster.admin_cidrs,
+        admin_principals=spec.cluster.admin_principals,
+        deletion_protection=spec.environment is Environment.PROD,
+        system_instance_type=spec.cluster.system_instance_type,
+        system_nodes=spec.cluster.system_nodes,
+        addons=dict(release.addons),
+    )
+
+
+def _images(spec: StackSpec, catalog: Catalog) -> dict[str, ImagePlan]:
+    images: dict[str, ImagePlan] = {}
+    for key, image in catalog.images.items():
+        registry, _, repository = image.repository.partition("/")
+        images[key] = ImagePlan(registry, repository, image.digest, image.tag)
+    if spec.engine.image is not None:
+        name, _, digest = spec.engine.image.partition("@")
+        registry, _, repository = name.partition("/")
+        if "." not in registry:
+            registry, repository = DOCKER_HUB, name
+        images["engine"] = ImagePlan(registry, repository.partition(":")[0], digest)
+    return images
+
+
+def _image_facts(
+    spec: StackSpec, images: Mapping[str, ImagePlan], mirrors: Mapping[str, str], catalog: Catalog
+) -> ImageFacts:
+    image, known = images["engine"], catalog.image("engine")
+    registry = ECR if image.registry in mirrors else image.registry
+    compressed = spec.engine.image_size or known.compressed_bytes or 0
+    ratio = (known.unpacked_bytes or 0) / (known.compressed_bytes or 1)
+    return ImageFacts(registry, image.digest, compressed, round(compressed * ratio))
+
+
+def _pull_through(spec: StackSpec) -> dict[str, str]:
+    if not spec.registry.pull_through_cache:
+        return {}
+    with_credential = spec.registry.docker_hub_credential is not None
+    return {**PULL_THROUGH, **({DOCKER_HUB: DOCKER_HUB_PREFIX} if with_credential else {})}
+
+
+def _shared_file_system(spec: StackSpec) -> Decision[bool]:
+    readers = [name for name, m in spec.models.items() if m.weights == WeightsPath.SHARED]
+    if readers:
+        return Decision(True, f"{', '.join(readers)} read weights from it")
+    if spec.storage.shared_file_system:
+        return Decision(
+            True,
+            "named in the stack file: a home for what several pods share; empty it costs nothing",
+        )
+    return Decision(
+        False,
+        "no model reads weights from one",
+        (Rejection(True, "its driver would stand in the way of every start"),),
+    )
+
+
+def _notes(
+    spec: StackSpec, pools: Mapping[str, PoolPlan], models: Mapping[str, ModelPlan]
+) -> tuple[str, ...]:
+    notes = []
+    for name, pool in pools.items():
+        wanted, have = _gpus_at_full_scale(models, name), pool.max_nodes * pool.gpus_per_node
+        if wanted > have:
+            notes.append(
+                f"nodePools.{name}: its models ask for {wanted} GPUs at full scale, the "
+                f"pool stops at {have}; who asks last waits"
+            )
+    if spec.environment is Environment.PROD and not spec.cluster.admin_cidrs:
+        notes.append(
+            "cluster.adminCidrs is empty: the API endpoint is private, so run pulumi from "
+            "inside the network"
+        )
+    return tuple(notes)

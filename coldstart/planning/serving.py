@@ -1,0 +1,371 @@
+"""One model, decided: weights, loader, compile cache, probes, drain, scaling, rollout."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from coldstart.catalog import Catalog, EngineVersion, Model
+from coldstart.planning.cold_start import ColdStart, baseline, predict
+from coldstart.planning.context import Context
+from coldstart.planning.decision import Candidate, Decision, PlanError, Rejection, choose
+from coldstart.planning.fit import STREAMER_BUFFER_MIB, Placement, place
+from coldstart.planning.model import (
+    CompileCachePlan,
+    DrainPlan,
+    ModelPlan,
+    PoolPlan,
+    ProbePlan,
+    RolloutPlan,
+    ScalingPlan,
+    Trigger,
+    WakePlan,
+)
+from coldstart.planning.timeline import Timeline
+from coldstart.render.engine import engine_arguments, engine_environment
+from coldstart.spec.model import AUTO, CapacityType, CompileCache, ModelSpec, WeightsPath
+from coldstart.units import MIB, format_bytes, format_seconds
+
+SCRATCH_BESIDE_WEIGHTS_MIB = 20_480
+"""Compile cache, logs and /tmp of the engine."""
+PROBE_PERIOD_SECONDS = 2
+"""A probe that fires every other second adds one second to a start on average; its budget is the
+threshold's business."""
+PROBE_SAFETY_FACTOR = 3
+ENDPOINT_REMOVAL_SECONDS = 15
+"""Until every proxy has dropped the endpoint; during its own drain vLLM still answers /health with
+200 and new requests with 500 (vLLM launcher, --shutdown-timeout)."""
+TEARDOWN_SECONDS = 15
+"""Engine exit after the last request: 5 to 8 s seen without a GPU, more with NCCL."""
+MIN_COOLDOWN_SECONDS = 300
+POLLING_SECONDS = 5
+QUEUE_DEPTH_PER_SEQUENCE = 4
+"""Requests a replica queues per running one before it answers 503: beyond four generations of
+waiting a client is better told to retry."""
+
+
+def plan_model(name: str, context: Context, pool: PoolPlan, *, surge_gpus: int = 0) -> ModelPlan:
+    """Every decision of one model. Raises PlanError for what cannot work."""
+    path, model_spec = f"models.{name}", context.spec.models[name]
+    catalog, engine = context.catalog, context.engine
+    model = catalog.model(model_spec.repository)
+    ways = _Ways(path, model_spec, context, pool, model)
+    weights = ways.weights()
+    placement = ways.placements[weights.value]
+    cache = _cache_mode(path, model_spec, ways, weights.value)
+    start = ways.start(weights.value, cache.value)
+    cold, first = predict(start, catalog), predict(start, catalog, first_node=True)
+    _check_budget(path, model_spec, first)
+    fit = placement.fit
+    load_format, loader_config = _loader(
+        path, model_spec, weights.value, fit.tensor_parallel, engine
+    )
+    drain = _drain(model_spec, pool, catalog)
+    arguments = engine_arguments(
+        name=name,
+        fit=fit,
+        native_precision=model.native_precision,
+        load_format=load_format.value,
+        loader_config=loader_config,
+        shutdown_timeout_seconds=drain.shutdown_timeout_seconds,
+        queued_requests=QUEUE_DEPTH_PER_SEQUENCE * fit.max_num_seqs,
+    )
+    environment = engine_environment(
+        tensor_parallel=fit.tensor_parallel, streamer_buffer_bytes=STREAMER_BUFFER_MIB * MIB
+    )
+    prefix = f"{name}/weights/{model_spec.revision}"
+    model_path = {
+        WeightsPath.LOCAL: f"/models/{model_spec.revision}",
+        WeightsPath.SHARED: f"/shared/{prefix}",
+        WeightsPath.STREAM: None,
+    }[weights.value]
+    key, factors = cache_key(
+        arguments,
+        environment,
+        engine,
+        context.image.digest,
+        pool,
+        model_path or f"<store>/{prefix}",
+        model_spec,
+    )
+    return ModelPlan(
+        name=name,
+        repository=model.name,
+        revision=model_spec.revision,
+        gated=model.gated,
+        pool=pool.name,
+        expected_instance_type=placement.instance.name,
+        fit=fit,
+        host=placement.host,
+        weight_bytes=model.checkpoint_bytes,
+        weights_prefix=prefix,
+        model_path=model_path,
+        weights=weights,
+        load_format=load_format,
+        loader_config=loader_config,
+        compile_cache=CompileCachePlan(cache, key, factors),
+        engine_args=arguments,
+        environment=environment,
+        probe=_probe(ways.start(weights.value, CompileCache.NONE), engine, catalog),
+        drain=drain,
+        scaling=_scaling(name, model_spec, first),
+        rollout=_rollout(model_spec, fit.tensor_parallel, surge_gpus),
+        warm_replicas=model_spec.scaling.min,
+        cold_start=cold,
+        first_node=first,
+        baseline=baseline(start, catalog),
+        budget_seconds=model_spec.cold_start_budget,
+    )
+
+
+class _Ways:
+    """The ways weights could go, each with its placement and its cold start."""
+
+    def __init__(
+        self, path: str, model_spec: ModelSpec, context: Context, pool: PoolPlan, model: Model
+    ) -> None:
+        self.path, self.spec, self.pool, self.model = path, model_spec, pool, model
+        self.context, self.catalog = context, context.catalog
+        types = tuple(self.catalog.instance(name) for name in pool.instance_types)
+        self.placements: dict[WeightsPath, Placement] = {}
+        self.misfits: dict[WeightsPath, PlanError] = {}
+        for way in WeightsPath:
+            on_disk = model.checkpoint_bytes // MIB if way is WeightsPath.LOCAL else 0
+            scratch = SCRATCH_BESIDE_WEIGHTS_MIB + on_disk
+            try:
+                self.placements[way] = place(path, model_spec, model, types, context, scratch)
+            except PlanError as error:
+                self.misfits[way] = error
+        if not self.placements:
+            raise self.misfits[WeightsPath.STREAM]
+
+    def start(self, way: WeightsPath, cache: CompileCache) -> ColdStart:
+        placement = self.placements[way]
+        return ColdStart(
+            placement.instance,
+            self.pool.operating_system.value,
+            self.pool.image_delivery.value,
+            self.context.image.compressed_bytes,
+            self.model,
+            placement.fit.tensor_parallel,
+            way,
+            cache,
+        )
+
+    def weights(self) -> Decision[WeightsPath]:
+        wish = None if self.spec.weights == AUTO else WeightsPath(self.spec.weights)
+        return choose(
+            [self._candidate(way) for way in WeightsPath],
+            path=f"{self.path}.weights",
+            wish=wish,
+        )
+
+    def _candidate(self, way: WeightsPath) -> Candidate[WeightsPath]:
+        if way in self.misfits:
+            return Candidate(way, obstacle=self.misfits[way].message)
+        if way is WeightsPath.LOCAL and self.pool.local_disk_path is None:
+            return Candidate(way, obstacle=f"pool {self.pool.name} has no local disk for pods")
+        if way is WeightsPath.SHARED and not self.context.shared_file_system:
+            return Candidate(
+                way,
+                obstacle="this stack has no shared file system; set storage.sharedFileSystem: true",
+            )
+        line = predict(self.start(way, CompileCache.GOLDEN), self.catalog)
+        size = format_bytes(self.model.checkpoint_bytes)
+        reason = {
+            WeightsPath.STREAM: f"{size} go from the object store straight to GPU memory in "
+            f"{format_seconds(line.phase('load').seconds)}",
+            WeightsPath.LOCAL: f"{size} reach local NVMe while the engine image is still pulled",
+            WeightsPath.SHARED: f"{size} are read over the network by every start, once its driver "
+            "has mounted them",
+        }[way]
+        return Candidate(way, line.total_seconds, reason)
+
+
+def _cache_mode(
+    path: str, model_spec: ModelSpec, ways: _Ways, way: WeightsPath
+) -> Decision[CompileCache]:
+    warm, cold = (
+        predict(ways.start(way, mode), ways.catalog)
+        for mode in (CompileCache.GOLDEN, CompileCache.NONE)
+    )
+    saved = cold.phase("compile").seconds - warm.phase("compile").seconds
+    wish = None if model_spec.compile_cache == AUTO else CompileCache(model_spec.compile_cache)
+    return choose(
+        [
+            Candidate(
+                CompileCache.GOLDEN,
+                warm.total_seconds,
+                f"restoring a verified archive saves {format_seconds(saved)} of compilation "
+                "in every start",
+            ),
+            Candidate(CompileCache.NONE, cold.total_seconds, "every pod compiles for itself"),
+        ],
+        path=f"{path}.compileCache",
+        wish=wish,
+    )
+
+
+def _loader(
+    path: str, model_spec: ModelSpec, way: WeightsPath, tensor_parallel: int, engine: EngineVersion
+) -> tuple[Decision[str], Mapping[str, Any]]:
+    reasons = {
+        "runai_streamer": "reads many ranges at once from disk, file system or object store, and "
+        "is in the engine image",
+        "instanttensor": "its published figures come from its own authors only",
+        "fastsafetensors": "without GPUDirect Storage, which the node image lacks, it is behind "
+        "the streamer where both were measured",
+        "safetensors": "page faults one after another",
+    }
+    wish = None if model_spec.load_format == AUTO else model_spec.load_format
+    if wish is not None and wish not in engine.load_formats:
+        raise PlanError(
+            f"{path}.loadFormat",
+            f'"{wish}" is not a load format of vLLM '
+            f"{engine.version}; choose from: {', '.join(engine.load_formats)}",
+        )
+    if way is WeightsPath.STREAM and wish not in (None, "runai_streamer"):
+        raise PlanError(
+            f"{path}.loadFormat",
+            f'"{wish}" cannot read an object store; use '
+            "loadFormat: runai_streamer, or weights: local",
+        )
+    chosen = wish or "runai_streamer"
+    reason = reasons.get(chosen, "a load format of this engine")
+    decision = Decision(
+        chosen,
+        f"named in the stack file: {reason}" if wish else reason,
+        tuple(Rejection(k, v) for k, v in reasons.items() if k != chosen),
+    )
+    if chosen != "runai_streamer":
+        return decision, {}
+    over_network = way is not WeightsPath.LOCAL
+    config: dict[str, Any] = {"concurrency": 32 if over_network else 16}
+    if over_network and tensor_parallel > 1:
+        config["distributed"] = True
+    return decision, config
+
+
+def cache_key(
+    arguments: tuple[str, ...],
+    environment: Mapping[str, str],
+    engine: EngineVersion,
+    engine_digest: str,
+    pool: PoolPlan,
+    model_path: str,
+    model_spec: ModelSpec,
+) -> tuple[str, Mapping[str, str]]:
+    """The name of a golden archive, and what it stands for.
+
+    Two pods get the same key only when vLLM would compute the same hash: image, GPU, flags, model
+    path and revision, and every VLLM_* variable its own hash reads.
+    """
+    read = {
+        k: v
+        for k, v in environment.items()
+        if k.startswith("VLLM_") and k not in engine.compile_cache_ignored_environment
+    }
+    factors = {
+        "engine": engine_digest,
+        "accelerator": pool.accelerator,
+        "model": f"{model_spec.repository}@{model_spec.revision}",
+        "path": model_path,
+        "arguments": " ".join(arguments),
+        "environment": json.dumps(read, sort_keys=True),
+    }
+    text = json.dumps(factors, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:20], factors
+
+
+def _check_budget(path: str, model_spec: ModelSpec, cold: Timeline) -> None:
+    budget = model_spec.cold_start_budget
+    if budget is None or cold.total_seconds <= budget:
+        return
+    slowest = sorted((cold.phase(key) for key in cold.critical_path), key=lambda p: -p.seconds)[:3]
+    raise PlanError(
+        f"{path}.coldStartBudget",
+        f"{format_seconds(budget)} cannot be kept: a start on a fresh node takes "
+        f"{format_seconds(cold.total_seconds)}, most of it "
+        + ", ".join(f"{p.name} {format_seconds(p.seconds)}" for p in slowest)
+        + ".\nA budget this plan keeps: "
+        f"{math.ceil(cold.total_seconds / 10) * 10}s; warmNodes on the pool takes node and image "
+        "out of the path",
+    )
+
+
+def _probe(worst: ColdStart, engine: EngineVersion, catalog: Catalog) -> ProbePlan:
+    """Covers a start whose golden archive is missing, with room, and never less than vLLM waits."""
+    line = predict(worst, catalog)
+    covers = math.ceil(line.total_seconds - line.end("image"))
+    budget = max(PROBE_SAFETY_FACTOR * covers, engine.ready_timeout_seconds_default)
+    return ProbePlan(PROBE_PERIOD_SECONDS, math.ceil(budget / PROBE_PERIOD_SECONDS), covers)
+
+
+def _drain(model_spec: ModelSpec, pool: PoolPlan, catalog: Catalog) -> DrainPlan:
+    shutdown = math.ceil(model_spec.max_request_duration)
+    grace = ENDPOINT_REMOVAL_SECONDS + shutdown + TEARDOWN_SECONDS
+    spot = any(CapacityType.SPOT in p.capacity_types for p in pool.capacity.value)
+    notice = int(catalog.limit("spot_interruption_notice_seconds").value) if spot else None
+    reason = f"requests of up to {format_seconds(shutdown)} finish"
+    if notice is not None and grace > notice:
+        left = notice - ENDPOINT_REMOVAL_SECONDS - TEARDOWN_SECONDS
+        reason += (
+            f"; a spot interruption leaves {notice} s, so there only those of up to {left} s "
+            "do: clients must retry the rest"
+        )
+    return DrainPlan(ENDPOINT_REMOVAL_SECONDS, shutdown, grace, notice, reason)
+
+
+def _scaling(name: str, model_spec: ModelSpec, first: Timeline) -> ScalingPlan:
+    bounds = model_spec.scaling
+    chosen = f'{{namespace="{name}"}}'
+    start_seconds = math.ceil(first.total_seconds)
+    return ScalingPlan(
+        min_replicas=bounds.min,
+        max_replicas=bounds.max,
+        polling_seconds=POLLING_SECONDS,
+        cooldown_seconds=max(MIN_COOLDOWN_SECONDS, 2 * start_seconds),
+        triggers=(
+            Trigger(
+                "waiting",
+                f"sum(vllm:num_requests_waiting{chosen})",
+                str(bounds.waiting_requests),
+                "0",
+            ),
+            Trigger(
+                "kv-cache",
+                f"100 * sum(vllm:kv_cache_usage_perc{chosen})",
+                str(bounds.kv_cache_percent),
+                "1",
+            ),
+        ),
+        fallback_replicas=max(1, bounds.min),
+        fallback_failures=3,
+        scale_up_pods=max(1, math.ceil(bounds.max / 2)),
+        scale_up_period_seconds=15,
+        scale_down_window_seconds=max(MIN_COOLDOWN_SECONDS, start_seconds),
+        scale_down_period_seconds=max(60, start_seconds),
+        wake=WakePlan(model_spec.scaling.waiting_requests, start_seconds)
+        if bounds.min == 0
+        else None,
+    )
+
+
+def _rollout(model_spec: ModelSpec, gpus: int, surge_gpus: int) -> Decision[RolloutPlan]:
+    surge, scarce = RolloutPlan(1, 0), RolloutPlan(0, 1)
+    if surge_gpus >= gpus:
+        return Decision(
+            surge,
+            f"{surge_gpus} GPUs of the pool are free at full scale, so a new "
+            "replica starts before an old one stops",
+            (Rejection(scarce, "serves with one replica less during a rollout"),),
+        )
+    return Decision(
+        scarce,
+        f"at full scale {surge_gpus} GPUs of the pool are free and a replica "
+        f"needs {gpus}: an extra one would wait for ever",
+        (Rejection(surge, "the rollout would wait for a GPU that never comes"),),
+    )

@@ -1,0 +1,331 @@
+"""What a user may say in a stack file. Data only: no decision is taken here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from ipaddress import IPv4Network
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from coldstart.units import DurationSeconds, SizeBytes
+
+
+class Platform(StrEnum):
+    """Where the cluster runs."""
+
+    EKS = "eks"
+
+
+class Environment(StrEnum):
+    """How much is at stake: `prod` turns every protection on, `dev` may loosen named ones."""
+
+    PROD = "prod"
+    DEV = "dev"
+
+
+class Layer(StrEnum):
+    """`infra` makes the cluster, `workload` serves models on it."""
+
+    INFRA = "infra"
+    WORKLOAD = "workload"
+
+
+class ImageDelivery(StrEnum):
+    """How the engine image reaches a fresh node."""
+
+    SNAPSHOT = "snapshot"
+    PARALLEL = "parallel"
+    PEER = "peer"
+    REGISTRY = "registry"
+
+
+class OperatingSystem(StrEnum):
+    """The node image family."""
+
+    AL2023 = "al2023"
+    BOTTLEROCKET = "bottlerocket"
+
+
+class LocalStorage(StrEnum):
+    """Who prepares the instance's NVMe disks, and what lives on them.
+
+    `raid0` is Karpenter's instanceStorePolicy: containerd, kubelet and pods on the array.
+    `pods-only` lets the node agent (nodeadm, or Bottlerocket's ephemeral-storage) prepare the
+    array for pods alone and leaves containerd on its own volume. `user-data` is a boot script for
+    images without either agent. `daemonset` is a privileged pod and is for dev stacks only.
+    """
+
+    RAID0 = "raid0"
+    PODS_ONLY = "pods-only"
+    USER_DATA = "user-data"
+    DAEMONSET = "daemonset"
+    NONE = "none"
+
+
+class WeightsPath(StrEnum):
+    """How weights reach GPU memory: from the object store, staged to NVMe first, or shared."""
+
+    STREAM = "stream"
+    LOCAL = "local"
+    SHARED = "shared"
+
+
+class CompileCache(StrEnum):
+    """`golden` restores a verified archive at start; `none` compiles in every pod."""
+
+    GOLDEN = "golden"
+    NONE = "none"
+
+
+class CapacityType(StrEnum):
+    """A way to buy a node, by Karpenter's names."""
+
+    RESERVED = "reserved"
+    SPOT = "spot"
+    ON_DEMAND = "on-demand"
+
+
+class NatGateways(StrEnum):
+    """One NAT gateway per zone survives the loss of a zone; one gateway costs less."""
+
+    PER_ZONE = "per-zone"
+    ONE = "one"
+
+
+AUTO: Literal["auto"] = "auto"
+Auto = Literal["auto"]
+
+
+def _not_reserved(name: str) -> str:
+    if name in {"default", "kube-system", "kube-public", "kube-node-lease", "vllm", "platform"}:
+        raise ValueError(
+            "is reserved: it would become a namespace of the cluster"
+            if name != "vllm"
+            else "is reserved: a Service named vllm makes Kubernetes inject VLLM_PORT=tcp://…, "
+            "which stops the engine"
+        )
+    return name
+
+
+ResourceName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"),
+    AfterValidator(_not_reserved),
+]
+SOURCE = re.compile(r"^hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})$")
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=False, strict=False
+    )
+
+
+class NetworkSpec(_Spec):
+    """The VPC: one IPv4 block spread over `zones` availability zones."""
+
+    cidr: IPv4Network = IPv4Network("10.40.0.0/16")
+    zones: int = Field(default=3, ge=2, le=4)
+    nat_gateways: NatGateways | Auto = AUTO
+
+    @model_validator(mode="after")
+    def _private(self) -> Self:
+        if not 16 <= self.cidr.prefixlen <= 20:
+            raise ValueError(
+                f"cidr {self.cidr} has a /{self.cidr.prefixlen} prefix; use /16 to /20: a VPC "
+                "takes no block larger, and below /20 prefix delegation runs out of addresses"
+            )
+        if not self.cidr.is_private:
+            raise ValueError(
+                f"cidr {self.cidr} is public address space; use 10/8, 172.16/12 or 192.168/16"
+            )
+        return self
+
+
+Cidr = Annotated[str, AfterValidator(lambda text: str(IPv4Network(text)))]
+
+
+class ClusterSpec(_Spec):
+    """The Kubernetes control plane and who may reach it."""
+
+    version: str = Field(default="1.35", pattern=r"^1\.\d{2}$")
+    admin_cidrs: tuple[Cidr, ...] = ()
+    admin_principals: tuple[
+        Annotated[str, StringConstraints(pattern=r"^arn:aws[\w-]*:iam::\d{12}:(role|user)/.+$")],
+        ...,
+    ] = ()
+    system_instance_type: str = "m7i.large"
+    system_nodes: int = Field(default=3, ge=2, le=10)
+
+    @model_validator(mode="after")
+    def _not_the_world(self) -> Self:
+        for cidr in self.admin_cidrs:
+            if IPv4Network(cidr).prefixlen < 8:
+                raise ValueError(
+                    f"adminCidrs {cidr} opens the API endpoint to (nearly) everyone; "
+                    "name the networks your operators come from"
+                )
+        return self
+
+
+class ReservationSpec(_Spec):
+    """On-demand capacity reservations or capacity blocks, by id or by tags."""
+
+    ids: tuple[Annotated[str, StringConstraints(pattern=r"^cr-[0-9a-z]+$")], ...] = ()
+    tags: Mapping[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.ids) == bool(self.tags):
+            raise ValueError("give either ids or tags of the reservations, one of the two")
+        return self
+
+
+class NodePoolSpec(_Spec):
+    """A pool of GPU nodes of one accelerator."""
+
+    accelerator: str
+    instance_types: tuple[str, ...] | Auto = AUTO
+    capacity: tuple[CapacityType, ...] = (CapacityType.ON_DEMAND,)
+    reservations: ReservationSpec | None = None
+    os: OperatingSystem | Auto = AUTO
+    image: ImageDelivery | Auto = AUTO
+    image_snapshot: Annotated[str, StringConstraints(pattern=r"^snap-[0-9a-f]{8,17}$")] | None = (
+        None
+    )
+    local_storage: LocalStorage | Auto = AUTO
+    max_nodes: int = Field(ge=1, le=1000)
+    warm_nodes: int = Field(default=0, ge=0, le=100)
+    expire_after: DurationSeconds | None = Field(default=None, ge=3600)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.capacity)) != len(self.capacity) or not self.capacity:
+            raise ValueError(
+                "capacity must name each of reserved, spot, on-demand at most once, "
+                "and at least one of them"
+            )
+        if (CapacityType.RESERVED in self.capacity) != (self.reservations is not None):
+            raise ValueError(
+                "capacity reserved and reservations go together: Karpenter never uses "
+                "a reservation that is not selected, and selects none without reserved"
+            )
+        if self.warm_nodes > self.max_nodes:
+            raise ValueError(f"warmNodes {self.warm_nodes} exceeds maxNodes {self.max_nodes}")
+        return self
+
+
+class ScalingSpec(_Spec):
+    """Replica bounds, and the load one replica takes before the next is asked for."""
+
+    min: int = Field(default=1, ge=0, le=1000)
+    max: int = Field(ge=1, le=1000)
+    waiting_requests: int = Field(default=5, ge=1, le=10_000)
+    kv_cache_percent: int = Field(default=80, ge=10, le=99)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} exceeds max {self.max}")
+        return self
+
+
+class ModelSpec(_Spec):
+    """One model served on one node pool."""
+
+    source: Annotated[str, StringConstraints(pattern=SOURCE.pattern)]
+    node_pool: str
+    precision: str = AUTO
+    tensor_parallel: int | Auto = AUTO
+    max_model_len: int | Auto = AUTO
+    max_concurrency: int = Field(default=32, ge=1, le=1024)
+    weights: WeightsPath | Auto = AUTO
+    load_format: str = AUTO
+    compile_cache: CompileCache | Auto = AUTO
+    scaling: ScalingSpec
+    max_request_duration: DurationSeconds = Field(default=60, ge=1, le=3600)
+    cold_start_budget: DurationSeconds | None = Field(default=None, gt=0)
+
+    @property
+    def repository(self) -> str:
+        """The Hugging Face repository, `organisation/name`."""
+        return self.source.removeprefix("hf://").partition("@")[0]
+
+    @property
+    def revision(self) -> str:
+        """The 40-digit commit the weights are pinned to."""
+        return self.source.rpartition("@")[2]
+
+
+class RegistrySpec(_Spec):
+    """A pull-through cache in the cluster's own registry.
+
+    `docker_hub_credential` is the ARN of a Secrets Manager secret; without it images of Docker Hub
+    are pulled from Docker Hub itself.
+    """
+
+    pull_through_cache: bool = False
+    docker_hub_credential: (
+        Annotated[
+            str,
+            StringConstraints(
+                pattern=r"^arn:aws[\w-]*:secretsmanager:[\w-]+:\d{12}:secret:ecr-pullthroughcache/.+$"
+            ),
+        ]
+        | None
+    ) = None
+
+
+class StorageSpec(_Spec):
+    """Storage beside the weights bucket, which is always made."""
+
+    shared_file_system: bool = False
+
+
+class EngineSpec(_Spec):
+    """The inference engine; the catalog's pinned image unless named here by digest."""
+
+    image: Annotated[str, StringConstraints(pattern=r"^[\w.\-/:]+@sha256:[0-9a-f]{64}$")] | None = (
+        None
+    )
+    image_size: SizeBytes | None = None
+
+
+class StackSpec(_Spec):
+    """One stack file, whole."""
+
+    stack: str
+    region: str = Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
+    platform: Platform
+    environment: Environment = Environment.PROD
+    layers: tuple[Layer, ...] = (Layer.INFRA, Layer.WORKLOAD)
+    infra_stack: str | None = None
+    serving_namespaces: tuple[ResourceName, ...] = ()
+    network: NetworkSpec = NetworkSpec()
+    cluster: ClusterSpec = ClusterSpec()
+    registry: RegistrySpec = RegistrySpec()
+    storage: StorageSpec = StorageSpec()
+    engine: EngineSpec = EngineSpec()
+    node_pools: Mapping[ResourceName, NodePoolSpec] = Field(default_factory=dict)
+    models: Mapping[ResourceName, ModelSpec] = Field(default_factory=dict)
+
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """Namespaces that get a storage identity: one per model, or as granted to other stacks."""
+        return self.serving_namespaces or tuple(self.models)
+
+    @property
+    def cluster_name(self) -> str:
+        """The cluster's name: the stack that makes it."""
+        return self.infra_stack or self.stack

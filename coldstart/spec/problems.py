@@ -1,0 +1,151 @@
+"""Problems in a stack file, worded for the person who wrote it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+Loc = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, where, and what would work.
+
+    `path` is dotted (`nodePools.a100.image`); `line` counts from 1, None when it is not known.
+    """
+
+    path: str
+    message: str
+    line: int | None = None
+
+    def render(self, file: str) -> str:
+        """One message: file, line, path, then the text with continuation lines indented."""
+        place = f"{file}:{self.line}" if self.line else file
+        head = f"{place}: {self.path}: " if self.path else f"{place}: "
+        return head + self.message.replace("\n", "\n  ")
+
+
+class SpecError(Exception):
+    """A stack file that cannot be used; carries every problem found."""
+
+    def __init__(self, file: str, problems: Iterable[Problem]) -> None:
+        self.file = file
+        self.problems = tuple(sorted(problems, key=lambda p: (p.line or 0, p.path, p.message)))
+        super().__init__("\n".join(problem.render(file) for problem in self.problems))
+
+
+def dotted(loc: Loc) -> str:
+    """`("nodePools", "a100", "capacity", 0)` as `nodePools.a100.capacity[0]`."""
+    text = ""
+    for part in loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def did_you_mean(word: object, choices: Iterable[str]) -> str:
+    """`; did you mean "x"?`, or the choices when nothing is near and they are few."""
+    names = sorted(set(choices))
+    near = difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)
+    if near:
+        return f'; did you mean "{near[0]}"?'
+    return f"; choose from: {', '.join(names)}" if 0 < len(names) <= 16 else ""
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Union, UnionType):
+        return [found for part in get_args(annotation) for found in _models_in(part)]
+    return []
+
+
+def _keys_at(model: type[BaseModel], loc: Loc) -> list[str]:
+    """The keys the schema allows in the mapping at `loc`."""
+    current: list[Any] = [model]
+    for part in loc:
+        following: list[Any] = []
+        for annotation in current:
+            for owner in _models_in(annotation):
+                following += [
+                    field.annotation
+                    for name, field in owner.model_fields.items()
+                    if (field.alias or name) == part
+                ]
+            if get_origin(annotation) is not None and not _models_in(annotation):
+                following += list(get_args(annotation))[-1:]
+        current = following
+    owners = [owner for annotation in current for owner in _models_in(annotation)]
+    return [field.alias or name for owner in owners for name, field in owner.model_fields.items()]
+
+
+def _real_location(loc: Loc, data: Any) -> tuple[Loc, Any]:
+    """`loc` without the union and wrapper parts pydantic adds, and the value found there."""
+    real: list[str | int] = []
+    for part in loc:
+        if (isinstance(data, Mapping) and part in data) or (
+            isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
+        ):
+            data = data[part]  # type: ignore[index]
+            real.append(part)
+        elif part == loc[-1] and isinstance(data, Mapping) and isinstance(part, str):
+            return (*real, part), None
+    return tuple(real), data
+
+
+def _shown(value: object) -> str:
+    text = f'"{value}"' if isinstance(value, str) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _choices(error: ErrorDetails) -> list[str]:
+    expected = str(error.get("ctx", {}).get("expected", ""))
+    return [word.strip(" '") for word in expected.replace(" or ", ",").split(",") if word.strip()]
+
+
+def _message(errors: list[ErrorDetails], loc: Loc, value: Any, model: type[BaseModel]) -> str:
+    kinds = {error["type"] for error in errors}
+    if "missing" in kinds:
+        return "is required"
+    if "extra_forbidden" in kinds:
+        return (
+            f"is not a key the stack file knows{did_you_mean(loc[-1], _keys_at(model, loc[:-1]))}"
+        )
+    choices = [
+        c for error in errors if error["type"] in ("enum", "literal_error") for c in _choices(error)
+    ]
+    rest = [e for e in errors if e["type"] not in ("enum", "literal_error")]
+    if choices and (not rest or isinstance(value, str)):
+        listed = ", ".join(dict.fromkeys(choices))
+        hint = did_you_mean(value, choices)
+        return f"{_shown(value)} is not one of {listed}{hint if 'did you' in hint else ''}"
+    texts = dict.fromkeys(
+        error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        for error in rest or errors
+    )
+    text = "; ".join(texts)
+    if isinstance(value, dict | list | tuple) and "value_error" in kinds:
+        return text
+    if text.startswith("is "):
+        return f"{_shown(value)} {text}"
+    return f"{_shown(value)}: {text}"
+
+
+def from_pydantic(
+    errors: Iterable[ErrorDetails], data: Any, model: type[BaseModel]
+) -> list[Problem]:
+    """One problem for each place, however many union branches complained about it."""
+    grouped: dict[Loc, tuple[Any, list[ErrorDetails]]] = {}
+    for error in errors:
+        loc, value = _real_location(tuple(error["loc"]), data)
+        grouped.setdefault(loc, (value, []))[1].append(error)
+    return [
+        Problem(dotted(loc), _message(found, loc, value, model))
+        for loc, (value, found) in grouped.items()
+    ]

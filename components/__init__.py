@@ -1,0 +1,1 @@
+"""Pulumi components: wiring of what the plan decided."""

@@ -1,0 +1,147 @@
+"""Puts the rules into a Pulumi policy pack. All that knows pulumi_policy is here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pulumi_policy import (
+    EnforcementLevel,
+    Policy,
+    PolicyConfigSchema,
+    PolicyPack,
+    ReportViolation,
+    ResourceValidationArgs,
+    ResourceValidationPolicy,
+    Severity,
+    StackValidationArgs,
+    StackValidationPolicy,
+)
+from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, UnknownValueError
+
+from policies.reading.values import Resource, Unknown
+from policies.rule import Outcome, ResourceRule, Rule, StackRule
+from policies.rules import RULES
+
+PACK_NAME = "coldstart"
+
+
+class Inputs:
+    """What the program asked for, by URN, as seen while resources were registered.
+
+    The engine gives stack policies outputs, and those are empty in a preview whose cluster does
+    not exist yet: the inputs seen just before are what can be judged then.
+    """
+
+    def __init__(self) -> None:
+        self._raw: dict[str, Mapping[str, Any]] = {}
+        self._trees: dict[str, Mapping[str, Any]] = {}
+
+    def remember(self, urn: str, properties: Mapping[str, Any]) -> None:
+        self._raw[urn] = properties
+        self._trees.pop(urn, None)
+
+    def tree(self, urn: str, name: str, outputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The inputs of a resource as a plain tree; its outputs where no inputs were seen."""
+        if urn not in self._raw:
+            return plain(outputs, (name,))
+        if urn not in self._trees:
+            self._trees[urn] = plain(self._raw[urn], (name,))
+        return self._trees[urn]
+
+
+def policies(rules: Sequence[Rule] = RULES) -> list[Policy]:
+    """One pulumi_policy object per rule; they share what the program asked for."""
+    inputs = Inputs()
+    return [_policy(rule, inputs) for rule in rules]
+
+
+def serve() -> None:
+    """Start the pack's server. Never returns: the engine ends the process."""
+    PolicyPack(
+        name=PACK_NAME,
+        enforcement_level=EnforcementLevel.MANDATORY,
+        policies=policies(),
+        description="Refuses what cancels a cold-start mechanism or opens a GPU serving stack.",
+    )
+
+
+def plain(value: Any, path: tuple[str, ...] = ()) -> Any:
+    """A tree of dicts and lists from the SDK's proxies, with Unknown where access is refused."""
+    if isinstance(value, Mapping):
+        return {str(key): _item(value, key, path) for key in value}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_item(value, index, path) for index in range(len(value))]
+    return value
+
+
+def _item(container: Any, key: Any, path: tuple[str, ...]) -> Any:
+    below = (*path, str(key))
+    try:
+        return plain(container[key], below)
+    except UnknownValueError:
+        return Unknown(below)
+
+
+def _policy(rule: Rule, inputs: Inputs) -> Policy:
+    shared: dict[str, Any] = {
+        "name": rule.name,
+        "description": rule.description,
+        "display_name": rule.title,
+        "enforcement_level": EnforcementLevel(rule.level),
+        "severity": Severity(rule.severity),
+        "tags": list(rule.tags),
+        "remediation_steps": rule.remediation,
+        "config_schema": _schema(rule),
+    }
+    if isinstance(rule, ResourceRule):
+        return ResourceValidationPolicy(validate=_resource_validation(rule, inputs), **shared)
+    if isinstance(rule, StackRule):
+        return StackValidationPolicy(validate=_stack_validation(rule, inputs), **shared)
+    raise TypeError(f"rule {rule.name} is neither a ResourceRule nor a StackRule")
+
+
+def _schema(rule: Rule) -> PolicyConfigSchema | None:
+    if not rule.options:
+        return None
+    return PolicyConfigSchema({option.name: dict(option.schema) for option in rule.options})
+
+
+def _resource_validation(rule: ResourceRule, inputs: Inputs) -> Any:
+    def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
+        inputs.remember(args.urn, args.props)
+        if rule.reads(args.resource_type):
+            resource = Resource(
+                args.resource_type, args.name, plain(args.props, (args.name,)), args.urn
+            )
+            _report(rule.run(resource, args.get_config()), report)
+
+    return validate
+
+
+def _stack_validation(rule: StackRule, inputs: Inputs) -> Any:
+    def validate(args: StackValidationArgs, report: ReportViolation) -> None:
+        resources = [
+            Resource(item.resource_type, item.name, _judged(inputs, item), item.urn)
+            for item in args.resources
+            if item.resource_type.startswith(("kubernetes:", "aws:"))
+        ]
+        _report(rule.run(resources, args.get_config()), report)
+
+    return validate
+
+
+def _judged(inputs: Inputs, item: Any) -> Mapping[str, Any]:
+    properties = inputs.tree(item.urn, item.name, item.props)
+    if properties or not item.resource_type.startswith("kubernetes:"):
+        return properties
+    # Neither inputs nor outputs were seen: nothing about this object is decidable yet.
+    return {key: Unknown((item.name, key)) for key in ("metadata", "spec")}
+
+
+def _report(outcome: Outcome, report: ReportViolation) -> None:
+    """Violations first, then the advisory the engine prints for values not known yet."""
+    for finding in outcome.findings:
+        report(finding.message, finding.resource.urn or None)
+    if outcome.undecided:
+        raise UnknownValueError(UNKNOWN_STRING_VALUE, list(outcome.undecided[0]))
