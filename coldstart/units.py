@@ -25,8 +25,10 @@ _BYTES = {
     "GiB": GIB,
     "TiB": TIB,
 }
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+_NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,9})?)"
+"""More digits are a slip, and would leave the numbers that floats hold exactly."""
+_DURATION_PART = re.compile(_NUMBER + "(ms|s|m|h|d)")
+_QUANTITY = re.compile(_NUMBER + r"\s*([A-Za-z]+)")
 
 
 def parse_duration_seconds(value: object) -> float:
@@ -66,7 +68,7 @@ def parse_mib_per_second(value: object) -> float:
                 return parse_bytes(text[:-2]) / MIB
             except ValueError:
                 pass
-        elif match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(M|G)bps", text):
+        elif match := re.fullmatch(_NUMBER + r"\s*(M|G)bps", text):
             return float(match[1]) * {"M": 10**6, "G": 10**9}[match[2]] / 8 / MIB
     raise ValueError("is not a bandwidth; write for example 300MiB/s, 1GB/s or 10Gbps")
 

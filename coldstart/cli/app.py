@@ -11,11 +11,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from coldstart.catalog import CatalogError
 from coldstart.cli import text
 from coldstart.cli.rehearsal import outcome_data, preview_stack, rehearse_stack
-from coldstart.engine import RehearsalError, ToolchainError
+from coldstart.engine import RehearsalError, Result, ToolchainError
 from coldstart.planning import PlanFailedError, StackPlan, plan_stack
 from coldstart.report import summary
 from coldstart.spec import SpecError, load_stack, stack_file
@@ -30,6 +31,7 @@ app = typer.Typer(
     help="Plan LLM serving stacks; rehearse them with the real Pulumi engine, with no account.",
 )
 StackArgument = Annotated[str, typer.Argument(help="A file stacks/Pulumi.<STACK>.yaml.")]
+RootOption = Annotated[Path, typer.Option("--root", hidden=True, help="Another checkout.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data for machines.")]
 
 
@@ -38,13 +40,14 @@ def plan(
     stack: StackArgument = "eks-prod",
     json_output: JsonOption = False,
     why: Annotated[bool, typer.Option("--why", help="Also say what was turned down.")] = False,
+    root: RootOption = ROOT,
 ) -> None:
     """Print every decision, the predicted cold starts and the cost. Takes no engine.
 
     Example: coldstart plan eks-prod --why
     """
     with _told():
-        found = summary(_plan(stack))
+        found = summary(_plan(root, stack))
         if json_output:
             _print_json(found)
         else:
@@ -56,40 +59,33 @@ def preview(
     stack: StackArgument = "eks-prod",
     json_output: JsonOption = False,
     policies: Annotated[bool, typer.Option(help="Judge the preview by the policy pack.")] = True,
+    root: RootOption = ROOT,
 ) -> None:
     """Run `pulumi preview` for real against stand-in clouds, then sum it up.
 
     Example: coldstart preview eks-prod --json
     """
     with _told():
-        found = _plan(stack)
-        result = preview_stack(ROOT, found.spec, _progress, policies=policies)
+        found = _plan(root, stack)
+        result = preview_stack(root, found.spec, _progress, policies=policies)
         if json_output:
             _print_json({**summary(found), "preview": outcome_data(result)})
         else:
-            console = _console()
-            text.print_plan(console, summary(found), alternatives=False)
-            text.print_resources(console, result)
-            text.print_policies(console, result)
-            for message in result.errors:
-                console.print(message, style="red", markup=False, highlight=False)
-            console.print(
-                f"Preview of {stack}: {'ok' if result.ok else 'refused'}, "
-                f"{len(result.resources)} resources, "
-                f"{result.duration_seconds:.0f} s. Nothing was created, no account was used."
-            )
+            _print_preview(_console(), summary(found), result)
         raise typer.Exit(0 if result.ok else 1)
 
 
 @app.command()
-def rehearse(stack: StackArgument = "eks-prod", json_output: JsonOption = False) -> None:
+def rehearse(
+    stack: StackArgument = "eks-prod", json_output: JsonOption = False, root: RootOption = ROOT
+) -> None:
     """Preview, up, a second up, refresh and destroy against stand-in clouds, each checked.
 
     Example: coldstart rehearse eks-dev
     """
     with _told():
-        found = _plan(stack)
-        acts = rehearse_stack(ROOT, found.spec, _progress)
+        found = _plan(root, stack)
+        acts = rehearse_stack(root, found.spec, _progress)
         if json_output:
             _print_json({"stack": stack, "acts": [act.data() for act in acts]})
         else:
@@ -101,14 +97,15 @@ def rehearse(stack: StackArgument = "eks-prod", json_output: JsonOption = False)
 def check(
     stack: StackArgument = "eks-prod",
     json_output: JsonOption = False,
+    root: RootOption = ROOT,
 ) -> None:
     """Read a stack file and say everything that is wrong with it. Takes a second.
 
     Example: coldstart check eks-prod
     """
     with _told():
-        found = _plan(stack)
-        file = stack_file(ROOT, stack).relative_to(ROOT).as_posix()
+        found = _plan(root, stack)
+        file = stack_file(root, stack).relative_to(root).as_posix()
         if json_output:
             _print_json({"stack": stack, "file": file, "ok": True})
         else:
@@ -117,8 +114,23 @@ def check(
             )
 
 
-def _plan(stack: str) -> StackPlan:
-    return plan_stack(load_stack(ROOT, stack))
+def _plan(root: Path, stack: str) -> StackPlan:
+    return plan_stack(load_stack(root, stack))
+
+
+def _print_preview(console: Console, found: dict[str, Any], result: Result) -> None:
+    if result.resources:
+        text.print_resources(console, result)
+    if result.policy_results or result.violations:
+        text.print_policies(console, result)
+    text.print_plan(console, found, alternatives=False)
+    for message in result.errors:
+        console.print(Text(message, style="red"), highlight=False)
+    console.print(
+        f"Preview of {found['stack']}: {'ok' if result.ok else 'refused'}, "
+        f"{len(result.resources)} resources, {result.duration_seconds:.0f} s. "
+        "Nothing was created, no account was used."
+    )
 
 
 def _print_json(data: Any) -> None:

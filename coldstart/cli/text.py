@@ -136,19 +136,19 @@ def print_resources(console: Console, result: Result) -> None:
 
 
 def print_policies(console: Console, result: Result) -> None:
-    """The verdict of every policy that spoke, then each violation."""
-    passed = len(result.policy_results)
-    broken = Counter(violation.level for violation in result.violations)
-    verdict = ", ".join(f"{count} {level}" for level, count in broken.items()) or "no violation"
-    console.print(Text(f"Policies: {verdict}", style="bold"), highlight=False)
-    if passed:
-        console.print(Padding(f"{passed} policy checks reported", (0, 2)), style="dim")
+    """The verdict of every policy, then each violation."""
+    broken = Counter(violation.policy for violation in result.violations)
+    table = Table(
+        "Policy", "Verdict", box=None, padding=(0, 2, 0, 0), title="Policies", title_justify="left"
+    )
+    names = {policy.policy for policy in result.policy_results} | set(broken)
+    for name in sorted(names):
+        levels = sorted({v.level for v in result.violations if v.policy == name})
+        table.add_row(name, f"{broken[name]} {'/'.join(levels)}" if broken[name] else "passed")
+    console.print(table)
     for violation in result.violations:
-        console.print(
-            Padding(f"[{violation.level}] {violation.policy}: {violation.message}", (0, 2)),
-            highlight=False,
-            markup=False,
-        )
+        text = f"[{violation.level}] {violation.policy}: {violation.message}"
+        console.print(Padding(Text(text), (0, 2)), highlight=False)
     console.print("")
 
 

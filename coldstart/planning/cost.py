@@ -36,7 +36,7 @@ def cost_plan(
     lines: list[CostLine] = []
     unpriced: list[str] = []
     if Layer.INFRA in spec.layers:
-        _fixed(lines, spec, network, catalog)
+        _fixed(lines, unpriced, spec, network, catalog)
     for label, kind, idle, most in _nodes(spec, cluster, pools, models, catalog):
         price = catalog.price(spec.region, kind)
         if price is None or price.on_demand_usd_per_hour is None:
@@ -48,13 +48,23 @@ def cost_plan(
         )
     for pool in pools.values():
         idle, most = _pool_nodes(pool, models)
-        each = _volume_usd_per_hour(pool, spec, catalog)
+        try:
+            each = _volume_usd_per_hour(pool, spec, catalog)
+        except LookupError:
+            unpriced.append(f"volumes of {pool.name} (in {spec.region})")
+            continue
         source = catalog.fixed_price("gp3_gb_month").source
         lines.append(CostLine(f"volumes of {pool.name}", idle * each, most * each, source))
     return CostPlan(tuple(lines), tuple(unpriced))
 
 
-def _fixed(lines: list[CostLine], spec: StackSpec, network: NetworkPlan, catalog: Catalog) -> None:
+def _fixed(
+    lines: list[CostLine],
+    unpriced: list[str],
+    spec: StackSpec,
+    network: NetworkPlan,
+    catalog: Catalog,
+) -> None:
     gateways = spec.network.zones if network.nat_gateways.value is NatGateways.PER_ZONE else 1
     for key, name, count in (
         ("eks_control_plane", "control plane", 1),
@@ -66,6 +76,9 @@ def _fixed(lines: list[CostLine], spec: StackSpec, network: NetworkPlan, catalog
         ),
     ):
         price = catalog.fixed_price(key)
+        if spec.region not in price.usd_by_region:
+            unpriced.append(f"{name} (in {spec.region})")
+            continue
         each = price.usd(spec.region) * count
         lines.append(CostLine(name, each, each, price.source))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 
 from coldstart.catalog import InstanceType
 from coldstart.planning.cold_start import image_seconds
@@ -103,16 +103,28 @@ def _refusal(path: str, table: _Table, wishes: tuple[str, str, str]) -> PlanErro
     axis = _AXES.index(obstacle.axis)
     named = [i for i in range(3) if wishes[i] != AUTO]
     blamed = axis if axis in named else named[-1]
-    cures = []
-    for i in named:
-        others = tuple(AUTO if j == i else wish for j, wish in enumerate(wishes))
-        working = [c for c in table.matching(others) if table.obstacle(c) is None]
-        if working:
-            best = min(working, key=table.cost)
-            cures.append(f"{_AXES[i]}: {best[i]} (chosen by auto here)")
-    cure = f"\nUse {', or '.join(cures)}." if cures else ""
+    cure = ", or ".join(_cures(table, wishes, named))
     return PlanError(
-        f"{path}.{_AXES[blamed]}", f'"{wishes[blamed]}" cannot be used: {obstacle.text}.{cure}'
+        f"{path}.{_AXES[blamed]}",
+        f'"{wishes[blamed]}" cannot be used: {obstacle.text}.\nUse {cure}.',
+    )
+
+
+def _cures(table: _Table, wishes: tuple[str, str, str], named: list[int]) -> list[str]:
+    """What to write instead: one key where one is enough, else as few together as it takes."""
+    for count in range(1, len(named) + 1):
+        cures = []
+        for given_up in combinations(named, count):
+            left = tuple(AUTO if i in given_up else wish for i, wish in enumerate(wishes))
+            working = [c for c in table.matching(left) if table.obstacle(c) is None]
+            if working:
+                best = min(working, key=table.cost)
+                changes = " and ".join(f"{_AXES[i]}: {best[i]}" for i in given_up)
+                cures.append(f"{changes} (chosen by auto here)")
+        if cures:
+            return cures
+    raise AssertionError(
+        "all three left to auto always work: AL2023, its root volume, its registry"
     )
 
 

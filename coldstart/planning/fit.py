@@ -90,6 +90,12 @@ def place(
     Raises PlanError with the memory it needs and what the pool has when nothing fits.
     """
     catalog, engine = context.catalog, context.engine
+    if spec.max_model_len != AUTO and spec.max_model_len > model.context_tokens:
+        raise PlanError(
+            f"{path}.maxModelLen",
+            f"{spec.max_model_len} exceeds the {model.context_tokens} tokens {model.name} was "
+            f"made for; use maxModelLen: {model.context_tokens} or less",
+        )
     accelerator = catalog.accelerator(str(types[0].accelerator))
     precision = served_precision(path, spec.precision, model, accelerator)
     widest = max(t.accelerator_count for t in types)
@@ -124,7 +130,8 @@ def _fit(
     usable_gib = accelerator.memory_gib * utilization
     weights_gib = model.weight_bytes[precision] / GIB / gpus  # type: ignore[index]
     kv_gib = usable_gib / OVERHEAD_FACTOR - weights_gib
-    tokens = max(0, int(kv_gib * gpus * GIB / kv_bytes_per_token(model)))
+    copies = max(1.0, gpus / model.kv_heads)  # more GPUs than KV heads: vLLM repeats the heads
+    tokens = max(0, int(kv_gib * gpus * GIB / (kv_bytes_per_token(model) * copies)))
     wished = AUTO_MAX_MODEL_LEN if spec.max_model_len == AUTO else int(spec.max_model_len)
     context = min(wished, model.context_tokens)
     needed = max(
@@ -157,11 +164,6 @@ def _no_fit(
     precision: str,
     possible: list[int],
 ) -> str:
-    if spec.max_model_len != AUTO and int(spec.max_model_len) > model.context_tokens:
-        return (
-            f"maxModelLen {spec.max_model_len} exceeds the {model.context_tokens} tokens "
-            f"{model.name} was made for"
-        )
     gpus = possible[-1] if possible else 1
     fit = _fit(spec, model, accelerator, engine, precision, gpus)
     needed_gib = spec.max_concurrency * TYPICAL_TOKENS_PER_REQUEST * kv_bytes_per_token(model) / GIB

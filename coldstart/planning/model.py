@@ -326,7 +326,7 @@ class ImagePlan:
 
 @dataclass(frozen=True, slots=True)
 class ChartPlan:
-    """One pinned Helm chart; `repository` ends with the chart's name when it is an OCI one."""
+    """One pinned Helm chart; an `oci://` repository is the folder the chart lies in."""
 
     name: str
     chart: str

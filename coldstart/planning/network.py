@@ -41,21 +41,24 @@ def allocate(block: IPv4Network, zones: int) -> tuple[SubnetPlan, ...]:
 
 def nat_gateways(spec: StackSpec, catalog: Catalog) -> Decision[NatGateways]:
     """One per zone in prod, one in all in dev, with what each costs an hour."""
-    each = catalog.fixed_price("nat_gateway_hour").usd(spec.region)
+    price = catalog.fixed_price("nat_gateway_hour")
+    each = price.usd_by_region.get(spec.region)
     prod = spec.environment is Environment.PROD
-    several, one = each * spec.network.zones, each
+    several = f"${each * spec.network.zones:.3f} an hour" if each else "a gateway in each"
+    one = f"${each:.3f} an hour" if each else "one gateway"
     wish = None if spec.network.nat_gateways == AUTO else NatGateways(spec.network.nat_gateways)
     decision = choose(
         [
             Candidate(
                 NatGateways.PER_ZONE,
                 0 if prod else 1,
-                f"the other zones keep their way out when one is lost, for ${several:.3f} an hour",
+                f"the other zones keep their way out when one is lost, for {several}",
             ),
             Candidate(
                 NatGateways.ONE,
                 1 if prod else 0,
-                f"${one:.3f} an hour instead of ${several:.3f}; its zone takes the way out with it",
+                f"{one} instead of {several.removesuffix(' an hour')}; its zone takes the way out "
+                "with it",
             ),
         ],
         path="network.natGateways",

@@ -22,7 +22,9 @@ from coldstart.planning.model import (
 from coldstart.planning.network import network_plan
 from coldstart.planning.pool import plan_pool
 from coldstart.planning.serving import plan_model
+from coldstart.spec.load import PROJECT
 from coldstart.spec.model import Environment, StackSpec, WeightsPath
+from coldstart.spec.problems import Problem
 
 T = TypeVar("T")
 PULL_THROUGH = {"registry.k8s.io": "k8s", "quay.io": "quay", "public.ecr.aws": "ecr-public"}
@@ -38,9 +40,7 @@ class PlanFailedError(Exception):
     def __init__(self, file: str, errors: list[PlanError]) -> None:
         self.errors = errors
         super().__init__(
-            "\n".join(
-                f"{file}: {error.path}: " + error.message.replace("\n", "\n  ") for error in errors
-            )
+            "\n".join(Problem(error.path, error.message).render(file) for error in errors)
         )
 
 
@@ -67,7 +67,7 @@ def plan_stack(spec: StackSpec, catalog: Catalog | None = None) -> StackPlan:
             model = _caught(errors, partial(plan_model, name, context, pools[model_spec.node_pool]))
             if model is not None:
                 models[name] = model
-    errors += _capacity_errors(pools, models)
+    errors += [*_name_errors(pools), *_capacity_errors(pools, models)]
     if errors or network is None:
         raise PlanFailedError(f"stacks/Pulumi.{spec.stack}.yaml", errors)
     models = _with_surge(context, pools, models)
@@ -111,6 +111,19 @@ def _gpus_at_full_scale(models: Mapping[str, ModelPlan], pool: str) -> int:
     )
 
 
+def _name_errors(pools: Mapping[str, PoolPlan]) -> list[PlanError]:
+    """Weighted NodePools carry the capacity type in their name, which another pool may have."""
+    return [
+        PlanError(
+            f"nodePools.{name}",
+            f'its NodePool "{made.name}" would have the name of pool {made.name}; rename one',
+        )
+        for name, pool in pools.items()
+        for made in pool.capacity.value
+        if made.name != name and made.name in pools
+    ]
+
+
 def _capacity_errors(
     pools: Mapping[str, PoolPlan], models: Mapping[str, ModelPlan]
 ) -> list[PlanError]:
@@ -128,6 +141,21 @@ def _capacity_errors(
                     f"{model.scaling.max_replicas} replicas of "
                     f"{model.fit.tensor_parallel} GPUs need {needed} nodes; pool {pool.name} stops "
                     f"at maxNodes {pool.max_nodes}. Use max: {possible}, or maxNodes: {needed}",
+                )
+            )
+    for name, pool in pools.items():
+        least = sum(
+            m.scaling.min_replicas * m.fit.tensor_parallel
+            for m in models.values()
+            if m.pool == name
+        )
+        if least > pool.max_nodes * pool.gpus_per_node:
+            errors.append(
+                PlanError(
+                    f"nodePools.{name}.maxNodes",
+                    f"{pool.max_nodes} nodes have {pool.max_nodes * pool.gpus_per_node} GPUs; the "
+                    f"models of the pool ask for {least} at their scaling.min. "
+                    f"Use maxNodes: {-(-least // pool.gpus_per_node)}",
                 )
             )
     return errors
@@ -219,6 +247,12 @@ def _notes(
                 f"nodePools.{name}: its models ask for {wanted} GPUs at full scale, the "
                 f"pool stops at {have}; who asks last waits"
             )
+    notes += [
+        f"models.{name}: {model.repository} is gated; accept its terms and give a token of that "
+        f"account: pulumi config set --secret {PROJECT}:huggingFaceToken"
+        for name, model in models.items()
+        if model.gated
+    ]
     if spec.environment is Environment.PROD and not spec.cluster.admin_cidrs:
         notes.append(
             "cluster.adminCidrs is empty: the API endpoint is private, so run pulumi from "

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from coldstart.catalog import Catalog, InstanceType
 from coldstart.planning.context import Context
-from coldstart.planning.decision import Decision, Rejection
+from coldstart.planning.decision import Decision, PlanError, Rejection
 from coldstart.planning.delivery import Delivery, delivery
 from coldstart.planning.model import KarpenterPool, PoolPlan, Taint, VolumePlan
 from coldstart.render import render_user_data
@@ -26,6 +26,8 @@ NODE_POOL_LABEL = "coldstart.dev/node-pool"
 GPU_TAINT = Taint("nvidia.com/gpu", "NoSchedule", "present")
 EFS_STARTUP_TAINT = Taint("efs.csi.aws.com/agent-not-ready", "NoExecute")
 """Removed by the EFS CSI driver once it can mount on the node (aws-efs-csi-driver v3.4.1)."""
+IMAGE_ARCHITECTURE = "amd64"
+"""The manifest that the catalog's engine image is pinned and measured by."""
 LOCAL_DISK_PATH = "/mnt/k8s-disks/0"
 BOTTLEROCKET_DISK_PATH = "/mnt/.ephemeral"
 DEV_SCRATCH_PATH = "/mnt/k8s-disks/0/scratch"
@@ -66,6 +68,7 @@ def plan_pool(name: str, pool: NodePoolSpec, context: Context) -> PoolPlan:
     """Every decision of one pool. Raises PlanError for a wish that cannot work."""
     spec, catalog = context.spec, context.catalog
     types = instance_types(pool, catalog)
+    _check_architecture(f"nodePools.{name}", pool, types, catalog)
     chosen = delivery(f"nodePools.{name}", pool, types, context)
     os, storage = chosen.operating_system.value, chosen.local_storage.value
     accelerator = catalog.accelerator(pool.accelerator)
@@ -114,6 +117,25 @@ def plan_pool(name: str, pool: NodePoolSpec, context: Context) -> PoolPlan:
     )
 
 
+def _check_architecture(
+    path: str, pool: NodePoolSpec, types: tuple[InstanceType, ...], catalog: Catalog
+) -> None:
+    foreign = [t.name for t in types if t.arch != IMAGE_ARCHITECTURE]
+    if foreign:
+        usable = sorted(
+            {
+                t.accelerator
+                for t in catalog.instance_types.values()
+                if t.accelerator and t.arch == IMAGE_ARCHITECTURE
+            }
+        )
+        raise PlanError(
+            f"{path}.accelerator",
+            f'"{pool.accelerator}" comes on arm64 hosts ({foreign[0]}); the engine image is '
+            f"pinned for {IMAGE_ARCHITECTURE}. Use one of {', '.join(usable)}",
+        )
+
+
 def _disk(os: OperatingSystem, storage: LocalStorage, types: Iterable[InstanceType]) -> _Disk:
     if storage is LocalStorage.NONE:
         return _Disk(None, 0)
@@ -125,7 +147,10 @@ def _disk(os: OperatingSystem, storage: LocalStorage, types: Iterable[InstanceTy
 
 
 def _mirrored(chosen: Delivery, context: Context) -> tuple[str, ...]:
-    return (context.image.registry,) if chosen.image.value is ImageDelivery.PEER else ()
+    registry = context.image.registry
+    if chosen.image.value is not ImageDelivery.PEER or registry.endswith("amazonaws.com"):
+        return ()  # the account's own registry has a name only the account knows: mirror all
+    return (registry,)
 
 
 def _shares_compile_cache(name: str, context: Context) -> bool:

@@ -178,11 +178,18 @@ class _Ways:
         reason = {
             WeightsPath.STREAM: f"{size} go from the object store straight to GPU memory in "
             f"{format_seconds(line.phase('load').seconds)}",
-            WeightsPath.LOCAL: f"{size} reach local NVMe while the engine image is still pulled",
+            WeightsPath.LOCAL: _staging(size, line) if way is WeightsPath.LOCAL else "",
             WeightsPath.SHARED: f"{size} are read over the network by every start, once its driver "
             "has mounted them",
         }[way]
         return Candidate(way, line.total_seconds, reason)
+
+
+def _staging(size: str, line: Timeline) -> str:
+    late = line.end("stage") - line.end("image")
+    if late <= 0:
+        return f"{size} reach local NVMe while the engine image is still pulled"
+    return f"{size} reach local NVMe {format_seconds(late)} after the engine image"
 
 
 def _cache_mode(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,14 @@ import yaml
 from pydantic import ValidationError
 
 from coldstart.spec.model import Layer, StackSpec
-from coldstart.spec.problems import Problem, SpecError, did_you_mean, dotted, from_pydantic
+from coldstart.spec.problems import (
+    Problem,
+    SpecError,
+    did_you_mean,
+    dotted,
+    from_pydantic,
+    quoted,
+)
 from coldstart.spec.references import reference_problems
 
 PROJECT = "coldstart"
@@ -20,6 +29,10 @@ MAX_FILE_BYTES = 1_000_000
 
 SECRET_KEYS = ("apiKey", "huggingFaceToken")
 _FROM_INFRA = ("network", "cluster", "registry", "storage", "nodePools", "environment")
+_PULUMI_KEYS = ("config", "encryptedkey", "encryptionsalt", "environment", "secretsprovider")
+"""What the engine itself reads at the top of a stack file."""
+_STACK_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+"""What the engine accepts as a stack's name."""
 Lines = Mapping[str, int]
 
 
@@ -35,48 +48,78 @@ def load_stack(root: Path, stack: str) -> StackSpec:
     """
     path = stack_file(root, stack)
     shown = path.relative_to(root).as_posix()
-    if not path.is_file():
-        known = [p.name[len("Pulumi.") : -len(".yaml")] for p in path.parent.glob("Pulumi.*.yaml")]
+    if not _exists(path, stack):
+        files = (root / "stacks").glob("Pulumi.*.yaml")
+        known = [file.name[len("Pulumi.") : -len(".yaml")] for file in files]
         raise SpecError(shown, [Problem("", f"there is no such file{did_you_mean(stack, known)}")])
     config, lines = read_config(path, shown)
     return parse_config(config, stack=stack, file=shown, root=root, lines=lines)
 
 
+def _exists(path: Path, stack: str) -> bool:
+    return _STACK_NAME.fullmatch(stack) is not None and path.is_file()
+
+
 def read_config(path: Path, shown: str) -> tuple[dict[str, Any], dict[str, int]]:
     """The `config:` mapping of a stack file, and the line of every dotted path in it."""
-    data = path.read_bytes()
-    if len(data) > MAX_FILE_BYTES:
-        raise SpecError(
-            shown,
-            [Problem("", f"has {len(data)} bytes; the limit is {MAX_FILE_BYTES} for a stack file")],
-        )
-    try:
-        node = yaml.compose(data.decode("utf-8"), Loader=yaml.SafeLoader)
-    except UnicodeDecodeError as error:
-        raise SpecError(
-            shown, [Problem("", f"is not UTF-8 text: {error.reason} at byte {error.start}")]
-        ) from None
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        text = getattr(error, "problem", None) or "nested too deeply"
-        line = mark.line + 1 if mark else None
-        raise SpecError(shown, [Problem("", f"is not YAML: {text}", line)]) from None
     problems: list[Problem] = []
     lines: dict[str, int] = {}
-    whole = _plain(node, (), lines, problems, set()) if node else {}
+    try:
+        node = _compose(path)
+        whole = _plain(node, (), lines, problems, set()) if node else {}
+    except _UnreadableError as error:
+        raise SpecError(shown, [error.problem]) from None
+    except RecursionError:
+        raise SpecError(shown, [Problem("", "is not YAML: nested too deeply")]) from None
     config = whole.get("config") if isinstance(whole, dict) else None
+    if isinstance(whole, dict):
+        problems += [
+            Problem(
+                key,
+                f"is not a key of a stack file's top level{did_you_mean(key, _PULUMI_KEYS)}; "
+                "settings stand below config:",
+            )
+            for key in whole
+            if key not in _PULUMI_KEYS
+        ]
     if not isinstance(config, dict):
         problems.append(Problem("", "has no config: mapping; see stacks/Pulumi.eks-dev.yaml"))
+        config = {}
     if problems:
-        raise SpecError(shown, problems)
-    assert isinstance(config, dict)  # noqa: S101
-    prefix = f"config.{PROJECT}:"
-    return config, {
-        (
-            path.removeprefix(prefix) if path.startswith(prefix) else path.removeprefix("config.")
-        ): line
-        for path, line in lines.items()
-    }
+        raise SpecError(shown, [Problem(_short(p.path), p.message, p.line) for p in problems])
+    return config, {_short(path): line for path, line in lines.items()}
+
+
+def _short(path: str) -> str:
+    """`config.coldstart:nodePools.a100` as `nodePools.a100`, the path every message uses."""
+    return path.removeprefix("config.").removeprefix(f"{PROJECT}:")
+
+
+class _UnreadableError(Exception):
+    def __init__(self, message: str, line: int | None = None) -> None:
+        self.problem = Problem("", message, line)
+
+
+def _compose(path: Path) -> yaml.Node | None:
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise _UnreadableError(
+                f"has {size} bytes; the limit is {MAX_FILE_BYTES} for a stack file"
+            )
+        return yaml.compose(path.read_bytes().decode("utf-8"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise _UnreadableError(f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise _UnreadableError(f"is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    except yaml.MarkedYAMLError as error:
+        text = " ".join(part for part in (error.context, error.problem) if part)
+        mark = error.problem_mark
+        raise _UnreadableError(f"is not YAML: {text}", mark.line + 1 if mark else None) from None
+    except yaml.reader.ReaderError as error:
+        raise _UnreadableError(
+            f"is not YAML: {error.reason} at character {error.position}"
+        ) from None
 
 
 def _plain(
@@ -100,9 +143,12 @@ def _plain(
     if not isinstance(node, yaml.MappingNode):
         try:
             return yaml.SafeLoader("").construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
-            problems.append(Problem(dotted(loc), f"cannot be read: {error}", line))
-            return None
+        except yaml.MarkedYAMLError as error:
+            problems.append(Problem(dotted(loc), f"cannot be read: {error.problem}", line))
+        except (ValueError, LookupError, AttributeError):
+            kind = node.tag.rpartition(":")[2]
+            problems.append(Problem(dotted(loc), f"{quoted(node.value)} is no {kind}", line))
+        return None
     found: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else None
@@ -140,6 +186,10 @@ def parse_config(
         namespace, _, name = key.partition(":")
         if not name:
             problems.append(Problem(key, f"has no namespace; write {PROJECT}:{key}"))
+        elif namespace != PROJECT and difflib.get_close_matches(namespace, [PROJECT], cutoff=0.75):
+            problems.append(
+                Problem(key, f"is of another namespace; did you mean {PROJECT}:{name}?")
+            )
         elif namespace == PROJECT and name in SECRET_KEYS:
             if not (isinstance(value, str | Mapping) and _is_secret(value)):
                 problems.append(
@@ -183,7 +233,7 @@ def _decoded(value: Any) -> Any:
     if isinstance(value, str) and value[:1] in "[{":
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return value
 
@@ -198,10 +248,17 @@ def _with_infra(
         for key in repeated
     ]
     path = stack_file(root, infra)
-    if not path.is_file():
-        problems.append(Problem("infraStack", f"there is no {path.relative_to(root)}"))
+    shown = path.relative_to(root).as_posix()
+    if not _exists(path, infra):
+        problems.append(Problem("infraStack", f"there is no {shown}"))
         return data
-    base, _ = read_config(path, path.relative_to(root).as_posix())
+    base, lines = read_config(path, shown)
+    if f"{PROJECT}:infraStack" in base:
+        problems.append(
+            Problem("infraStack", f"{shown} makes no cluster either; name the stack that does")
+        )
+        return data
+    parse_config(base, stack=infra, file=shown, root=root, lines=lines)
     inherited = {
         key.partition(":")[2]: _decoded(value)
         for key, value in base.items()
@@ -209,13 +266,14 @@ def _with_infra(
     }
     granted = inherited.pop("servingNamespaces", [])
     inherited.pop("layers", None)
-    for model in data.get("models") or {}:
-        if isinstance(granted, list) and model not in granted:
+    models = data.get("models")
+    for model in models if isinstance(models, Mapping) else ():
+        if model not in granted:
             problems.append(
                 Problem(
                     f"models.{model}",
                     f"has no storage identity: add it to servingNamespaces in "
-                    f"{path.relative_to(root)} and run pulumi up there first; granted: "
+                    f"{shown} and run pulumi up there first; granted: "
                     f"{', '.join(map(str, granted)) or 'none'}",
                 )
             )
@@ -223,8 +281,8 @@ def _with_infra(
         problems.append(
             Problem(
                 "aws:region",
-                f'"{data.get("region")}" differs from the cluster\'s '
-                f'"{base.get("aws:region")}" in {infra}',
+                f"{quoted(data.get('region'))} differs from the cluster's "
+                f"{quoted(base.get('aws:region'))} in {shown}",
             )
         )
     return {**inherited, **data}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network
@@ -13,11 +12,18 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    StringConstraints,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
 
+from coldstart.spec.fields import (
+    LARGEST_IMAGE_BYTES,
+    PRIVATE_BLOCKS,
+    Count,
+    NodeLifeSeconds,
+    ResourceName,
+    written,
+)
 from coldstart.units import DurationSeconds, SizeBytes
 
 
@@ -107,25 +113,6 @@ AUTO: Literal["auto"] = "auto"
 Auto = Literal["auto"]
 
 
-def _not_reserved(name: str) -> str:
-    if name in {"default", "kube-system", "kube-public", "kube-node-lease", "vllm", "platform"}:
-        raise ValueError(
-            "is reserved: it would become a namespace of the cluster"
-            if name != "vllm"
-            else "is reserved: a Service named vllm makes Kubernetes inject VLLM_PORT=tcp://…, "
-            "which stops the engine"
-        )
-    return name
-
-
-ResourceName = Annotated[
-    str,
-    StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"),
-    AfterValidator(_not_reserved),
-]
-SOURCE = re.compile(r"^hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})$")
-
-
 class _Spec(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=False, strict=False
@@ -136,7 +123,7 @@ class NetworkSpec(_Spec):
     """The VPC: one IPv4 block spread over `zones` availability zones."""
 
     cidr: IPv4Network = IPv4Network("10.40.0.0/16")
-    zones: int = Field(default=3, ge=2, le=4)
+    zones: Count = Field(default=3, ge=2, le=4)
     nat_gateways: NatGateways | Auto = AUTO
 
     @model_validator(mode="after")
@@ -146,9 +133,9 @@ class NetworkSpec(_Spec):
                 f"cidr {self.cidr} has a /{self.cidr.prefixlen} prefix; use /16 to /20: a VPC "
                 "takes no block larger, and below /20 prefix delegation runs out of addresses"
             )
-        if not self.cidr.is_private:
+        if not any(self.cidr.subnet_of(block) for block in PRIVATE_BLOCKS):
             raise ValueError(
-                f"cidr {self.cidr} is public address space; use 10/8, 172.16/12 or 192.168/16"
+                f"cidr {self.cidr} is not private address space; use 10/8, 172.16/12 or 192.168/16"
             )
         return self
 
@@ -159,14 +146,20 @@ Cidr = Annotated[str, AfterValidator(lambda text: str(IPv4Network(text)))]
 class ClusterSpec(_Spec):
     """The Kubernetes control plane and who may reach it."""
 
-    version: str = Field(default="1.35", pattern=r"^1\.\d{2}$")
-    admin_cidrs: tuple[Cidr, ...] = ()
+    version: str = "1.35"
+    admin_cidrs: tuple[Cidr, ...] = Field(default=(), max_length=40)
     admin_principals: tuple[
-        Annotated[str, StringConstraints(pattern=r"^arn:aws[\w-]*:iam::\d{12}:(role|user)/.+$")],
+        Annotated[
+            str,
+            written(
+                r"arn:aws[\w-]*:iam::\d{12}:(role|user)/[\w+=,.@/-]+",
+                "is not the ARN of a role or user; write arn:aws:iam::<account>:role/<name>",
+            ),
+        ],
         ...,
     ] = ()
     system_instance_type: str = "m7i.large"
-    system_nodes: int = Field(default=3, ge=2, le=10)
+    system_nodes: Count = Field(default=3, ge=2, le=10)
 
     @model_validator(mode="after")
     def _not_the_world(self) -> Self:
@@ -182,7 +175,9 @@ class ClusterSpec(_Spec):
 class ReservationSpec(_Spec):
     """On-demand capacity reservations or capacity blocks, by id or by tags."""
 
-    ids: tuple[Annotated[str, StringConstraints(pattern=r"^cr-[0-9a-z]+$")], ...] = ()
+    ids: tuple[
+        Annotated[str, written(r"cr-[0-9a-z]+", "is not a reservation; write cr-…")], ...
+    ] = ()
     tags: Mapping[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -196,18 +191,22 @@ class NodePoolSpec(_Spec):
     """A pool of GPU nodes of one accelerator."""
 
     accelerator: str
-    instance_types: tuple[str, ...] | Auto = AUTO
+    instance_types: Annotated[tuple[str, ...], Field(min_length=1)] | Auto = AUTO
     capacity: tuple[CapacityType, ...] = (CapacityType.ON_DEMAND,)
     reservations: ReservationSpec | None = None
     os: OperatingSystem | Auto = AUTO
     image: ImageDelivery | Auto = AUTO
-    image_snapshot: Annotated[str, StringConstraints(pattern=r"^snap-[0-9a-f]{8,17}$")] | None = (
-        None
-    )
+    image_snapshot: (
+        Annotated[
+            str,
+            written(r"snap-[0-9a-f]{8,17}", "is not a snapshot; write snap- and its hex digits"),
+        ]
+        | None
+    ) = None
     local_storage: LocalStorage | Auto = AUTO
-    max_nodes: int = Field(ge=1, le=1000)
-    warm_nodes: int = Field(default=0, ge=0, le=100)
-    expire_after: DurationSeconds | None = Field(default=None, ge=3600)
+    max_nodes: Count = Field(ge=1, le=1000)
+    warm_nodes: Count = Field(default=0, ge=0, le=100)
+    expire_after: NodeLifeSeconds | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -229,10 +228,10 @@ class NodePoolSpec(_Spec):
 class ScalingSpec(_Spec):
     """Replica bounds, and the load one replica takes before the next is asked for."""
 
-    min: int = Field(default=1, ge=0, le=1000)
-    max: int = Field(ge=1, le=1000)
-    waiting_requests: int = Field(default=5, ge=1, le=10_000)
-    kv_cache_percent: int = Field(default=80, ge=10, le=99)
+    min: Count = Field(default=1, ge=0, le=1000)
+    max: Count = Field(ge=1, le=1000)
+    waiting_requests: Count = Field(default=5, ge=1, le=10_000)
+    kv_cache_percent: Count = Field(default=80, ge=10, le=99)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -244,12 +243,19 @@ class ScalingSpec(_Spec):
 class ModelSpec(_Spec):
     """One model served on one node pool."""
 
-    source: Annotated[str, StringConstraints(pattern=SOURCE.pattern)]
+    source: Annotated[
+        str,
+        written(
+            r"hf://[\w.-]+/[\w.-]+@[0-9a-f]{40}",
+            "is not a pinned source; write hf://<organisation>/<name>@<40-digit commit>, so that "
+            "every replica serves the same weights",
+        ),
+    ]
     node_pool: str
     precision: str = AUTO
-    tensor_parallel: int | Auto = AUTO
-    max_model_len: int | Auto = AUTO
-    max_concurrency: int = Field(default=32, ge=1, le=1024)
+    tensor_parallel: Annotated[Count, Field(ge=1)] | Auto = AUTO
+    max_model_len: Annotated[Count, Field(ge=256)] | Auto = AUTO
+    max_concurrency: Count = Field(default=32, ge=1, le=1024)
     weights: WeightsPath | Auto = AUTO
     load_format: str = AUTO
     compile_cache: CompileCache | Auto = AUTO
@@ -279,8 +285,10 @@ class RegistrySpec(_Spec):
     docker_hub_credential: (
         Annotated[
             str,
-            StringConstraints(
-                pattern=r"^arn:aws[\w-]*:secretsmanager:[\w-]+:\d{12}:secret:ecr-pullthroughcache/.+$"
+            written(
+                r"arn:aws[\w-]*:secretsmanager:[\w-]+:\d{12}:secret:ecr-pullthroughcache/[\w/+=.@-]+",
+                "is not the ARN of a Secrets Manager secret named ecr-pullthroughcache/…, the only "
+                "ones ECR reads",
             ),
         ]
         | None
@@ -296,17 +304,26 @@ class StorageSpec(_Spec):
 class EngineSpec(_Spec):
     """The inference engine; the catalog's pinned image unless named here by digest."""
 
-    image: Annotated[str, StringConstraints(pattern=r"^[\w.\-/:]+@sha256:[0-9a-f]{64}$")] | None = (
-        None
-    )
-    image_size: SizeBytes | None = None
+    image: (
+        Annotated[
+            str,
+            written(
+                r"[\w.\-/:]+@sha256:[0-9a-f]{64}",
+                "is not pinned; write <registry>/<repository>@sha256:<64 hex digits>",
+            ),
+        ]
+        | None
+    ) = None
+    image_size: SizeBytes | None = Field(default=None, gt=0, le=LARGEST_IMAGE_BYTES)
 
 
 class StackSpec(_Spec):
     """One stack file, whole."""
 
     stack: str
-    region: str = Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
+    region: Annotated[
+        str, written(r"[a-z]{2}(-[a-z]+)+-\d", "is not a region; write for example us-west-2")
+    ]
     platform: Platform
     environment: Environment = Environment.PROD
     layers: tuple[Layer, ...] = (Layer.INFRA, Layer.WORKLOAD)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 Loc = tuple[str | int, ...]
+LONGEST_LINE = 600
+"""Characters of one line of a message: what a stack file may put into it is not bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,8 @@ class Problem:
     def render(self, file: str) -> str:
         """One message: file, line, path, then the text with continuation lines indented."""
         place = f"{file}:{self.line}" if self.line else file
-        head = f"{place}: {self.path}: " if self.path else f"{place}: "
-        return head + self.message.replace("\n", "\n  ")
+        head = f"{place}: {visible(self.path)}: " if self.path else f"{place}: "
+        return head + "\n  ".join(visible(line) for line in self.message.split("\n"))
 
 
 class SpecError(Exception):
@@ -39,6 +42,14 @@ class SpecError(Exception):
         self.file = file
         self.problems = tuple(sorted(problems, key=lambda p: (p.line or 0, p.path, p.message)))
         super().__init__("\n".join(problem.render(file) for problem in self.problems))
+
+
+def visible(text: str) -> str:
+    """`text` without the characters that move a cursor or break a line, and not endlessly long."""
+    short = text if len(text) <= LONGEST_LINE else text[: LONGEST_LINE - 3] + "..."
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in short
+    )
 
 
 def dotted(loc: Loc) -> str:
@@ -94,14 +105,42 @@ def _real_location(loc: Loc, data: Any) -> tuple[Loc, Any]:
         ):
             data = data[part]  # type: ignore[index]
             real.append(part)
+        elif part == "[key]" and real:
+            return tuple(real), real[-1]
         elif part == loc[-1] and isinstance(data, Mapping) and isinstance(part, str):
             return (*real, part), None
     return tuple(real), data
 
 
-def _shown(value: object) -> str:
-    text = f'"{value}"' if isinstance(value, str) else repr(value)
+def quoted(value: object) -> str:
+    """A value of the stack file as the file spells it, shortened."""
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        return f'"{visible(value if len(value) <= 60 else value[:57] + "...")}"'
+    if isinstance(value, int) and abs(value) > 10**18:
+        return f"a number of {value.bit_length()} bits"
+    text = str(value) if isinstance(value, float | dt.date) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+_IN_YAML = {
+    "string_type": "must be text; put it in quotes",
+    "dict_type": "must be a mapping (key: value)",
+    "model_type": "must be a mapping (key: value)",
+    "model_attributes_type": "must be a mapping (key: value)",
+    "tuple_type": "must be a list",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "too_short": "must name at least one",
+    "finite_number": "must be a finite number",
+    "ip_v4_network": "is not an IPv4 block; write for example 10.40.0.0/16, host bits zero",
+    "string_unicode": "must be text that can be written as UTF-8",
+}
+"""Pydantic's error types, said for somebody who wrote YAML."""
 
 
 def _choices(error: ErrorDetails) -> list[str]:
@@ -124,17 +163,20 @@ def _message(errors: list[ErrorDetails], loc: Loc, value: Any, model: type[BaseM
     if choices and (not rest or isinstance(value, str)):
         listed = ", ".join(dict.fromkeys(choices))
         hint = did_you_mean(value, choices)
-        return f"{_shown(value)} is not one of {listed}{hint if 'did you' in hint else ''}"
-    texts = dict.fromkeys(
-        error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        for error in rest or errors
-    )
+        return f"{quoted(value)} is not one of {listed}{hint if 'did you' in hint else ''}"
+    texts = dict.fromkeys(_text(error) for error in rest or errors)
     text = "; ".join(texts)
     if isinstance(value, dict | list | tuple) and "value_error" in kinds:
         return text
     if text.startswith("is "):
-        return f"{_shown(value)} {text}"
-    return f"{_shown(value)}: {text}"
+        return f"{quoted(value)} {text}"
+    return f"{quoted(value)}: {text}"
+
+
+def _text(error: ErrorDetails) -> str:
+    """Pydantic's words, in those of a YAML file where they speak of Python."""
+    said = error["msg"].removeprefix("Value error, ")
+    return _IN_YAML.get(error["type"], said.replace("Input should be", "must be"))
 
 
 def from_pydantic(

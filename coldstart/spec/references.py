@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from coldstart.catalog import Catalog, load
-from coldstart.spec.problems import Problem, did_you_mean
+from coldstart.spec.problems import Problem, did_you_mean, quoted
 
 
 def reference_problems(data: Mapping[str, Any]) -> list[Problem]:
@@ -34,7 +34,7 @@ def _pool_problems(path: str, pool: Mapping[str, Any], catalog: Catalog) -> list
         return [
             Problem(
                 f"{path}.accelerator",
-                f'"{accelerator}" is not an accelerator of this '
+                f"{quoted(accelerator)} is not an accelerator of this "
                 f"platform{did_you_mean(accelerator, offered)}",
             )
         ]
@@ -43,10 +43,10 @@ def _pool_problems(path: str, pool: Mapping[str, Any], catalog: Catalog) -> list
     return [
         Problem(
             f"{path}.instanceTypes[{i}]",
-            f'"{name}" does not carry {accelerator}{did_you_mean(name, fitting)}',
+            f"{quoted(name)} does not carry {accelerator}{did_you_mean(name, fitting)}",
         )
         for i, name in enumerate(named if isinstance(named, list) else [])
-        if name not in fitting
+        if isinstance(name, str) and name not in fitting
     ]
 
 
@@ -59,27 +59,18 @@ def _model_problems(
         problems.append(
             Problem(
                 f"{path}.nodePool",
-                f'"{pool}" is not a pool of this stack{did_you_mean(pool, map(str, pools))}',
+                f"{quoted(pool)} is not a pool of this stack{did_you_mean(pool, map(str, pools))}",
             )
         )
     source = model.get("source")
     if isinstance(source, str) and source.startswith("hf://"):
-        repository, _, revision = source.removeprefix("hf://").partition("@")
+        repository = source.removeprefix("hf://").partition("@")[0]
         if repository not in catalog.models:
             problems.append(
                 Problem(
                     f"{path}.source",
-                    f'"{repository}" is not in the model catalog'
+                    f"{quoted(repository)} is not in the model catalog"
                     f"{did_you_mean(repository, catalog.models)}",
-                )
-            )
-        elif not revision:
-            problems.append(
-                Problem(
-                    f"{path}.source",
-                    "names no commit; write "
-                    f"hf://{repository}@<40-digit commit>, so that every replica "
-                    "serves the same weights",
                 )
             )
     return problems
@@ -87,13 +78,24 @@ def _model_problems(
 
 def _cluster_problems(data: Mapping[str, Any], catalog: Catalog) -> list[Problem]:
     cluster = data.get("cluster")
-    version = cluster.get("version") if isinstance(cluster, Mapping) else None
+    cluster = cluster if isinstance(cluster, Mapping) else {}
+    problems: list[Problem] = []
+    system = cluster.get("systemInstanceType")
+    plain = {t.name for t in catalog.instance_types.values() if t.accelerator is None}
+    if isinstance(system, str) and system not in plain:
+        problems.append(
+            Problem(
+                "cluster.systemInstanceType",
+                f"{quoted(system)} is not a known type without GPUs{did_you_mean(system, plain)}",
+            )
+        )
+    version = cluster.get("version")
     if isinstance(version, str) and version not in catalog.eks_releases:
-        return [
+        problems.append(
             Problem(
                 "cluster.version",
-                f'"{version}" is outside the supported window'
+                f"{quoted(version)} is outside the supported window"
                 f"{did_you_mean(version, catalog.eks_releases)}",
             )
-        ]
-    return []
+        )
+    return problems

@@ -1,0 +1,79 @@
+"""Fields of the stack file that several settings share, each with words for what it is not."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator
+
+from coldstart.units import DurationSeconds
+
+LARGEST_IMAGE_BYTES = 10**12
+PRIVATE_BLOCKS = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
+"""RFC 1918. Loopback, link-local and test ranges are "private" to Python and useless to a VPC."""
+RESERVED_NAMESPACES = frozenset(
+    {
+        "dcgm-exporter",
+        "default",
+        "karpenter",
+        "keda",
+        "local-disks",
+        "monitoring",
+        "nvidia-device-plugin",
+        "platform",
+        "spegel",
+        "warm-capacity",
+    }
+)
+
+
+def written(pattern: str, words: str) -> AfterValidator:
+    """Text that matches `pattern` as a whole; `words` say what it is not, and what to write."""
+    compiled = re.compile(pattern, re.ASCII)
+
+    def check(text: str) -> str:
+        if compiled.fullmatch(text) is None:
+            raise ValueError(words)
+        return text
+
+    return AfterValidator(check)
+
+
+def _not_reserved(name: str) -> str:
+    if name == "vllm":
+        raise ValueError(
+            "is reserved: a Service named vllm makes Kubernetes inject VLLM_PORT=tcp://…, "
+            "which stops the engine"
+        )
+    if name in RESERVED_NAMESPACES or name.startswith("kube-"):
+        raise ValueError("is reserved: the cluster has a namespace of that name")
+    return name
+
+
+def _no_truth_value(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a whole number")
+    return value
+
+
+ResourceName = Annotated[
+    str,
+    written(
+        r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?",
+        "is not a name; use up to 40 of a-z, 0-9 and -, a letter first",
+    ),
+    AfterValidator(_not_reserved),
+]
+
+
+def _node_life(seconds: float) -> float:
+    if not 3600 <= seconds <= 365 * 86_400:
+        raise ValueError("must be between 1h and 365d")
+    return seconds
+
+
+Count = Annotated[int, BeforeValidator(_no_truth_value)]
+"""A whole number; YAML's `yes` and `true` are not 1."""
+NodeLifeSeconds = Annotated[DurationSeconds, AfterValidator(_node_life)]

@@ -1,0 +1,120 @@
+"""Nodes kept ready: a pause pod holds each of them until real work preempts it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+from pulumi import ComponentResource, ResourceOptions
+from pulumi_kubernetes import apps, core, meta, networking
+
+from coldstart.planning import PoolPlan
+from components.workload.images import Images
+from components.workload.names import ENVIRONMENT_LABEL, WARM_CAPACITY_PRIORITY, labels
+from components.workload.placement import node_selector, tolerations
+from components.workload.security import (
+    RESTRICTED,
+    container_security,
+    pod_security,
+    pod_security_labels,
+)
+
+NAMESPACE = "warm-capacity"
+TINY = {"cpu": "10m", "memory": "32Mi"}
+
+
+@dataclass(frozen=True)
+class WarmCapacityArgs:
+    """The pools with warm nodes, and what has to exist first."""
+
+    pools: Mapping[str, PoolPlan]
+    images: Images
+    environment: str
+    after: Sequence[pulumi.Resource]
+
+
+class WarmCapacity(ComponentResource):
+    """One Deployment of pause pods per pool; each asks for all GPUs of a node."""
+
+    def __init__(
+        self, name: str, args: WarmCapacityArgs, opts: ResourceOptions | None = None
+    ) -> None:
+        super().__init__("coldstart:workload:WarmCapacity", name, opts=opts)
+        child = ResourceOptions(parent=self)
+        namespace = core.v1.Namespace(
+            NAMESPACE,
+            metadata=meta.v1.ObjectMetaArgs(
+                name=NAMESPACE,
+                labels={**pod_security_labels(RESTRICTED), ENVIRONMENT_LABEL: args.environment},
+            ),
+            opts=ResourceOptions.merge(child, ResourceOptions(depends_on=list(args.after))),
+        )
+        networking.v1.NetworkPolicy(
+            f"{NAMESPACE}-deny-all",
+            metadata=meta.v1.ObjectMetaArgs(name="deny-all", namespace=namespace.metadata.name),
+            spec=networking.v1.NetworkPolicySpecArgs(
+                pod_selector=meta.v1.LabelSelectorArgs(), policy_types=["Ingress", "Egress"]
+            ),
+            opts=child,
+        )
+        for pool in args.pools.values():
+            selected = labels(pool.name, NAMESPACE)
+            apps.v1.Deployment(
+                f"{NAMESPACE}-{pool.name}",
+                metadata=meta.v1.ObjectMetaArgs(
+                    name=pool.name,
+                    namespace=namespace.metadata.name,
+                    labels=selected,
+                    # A reserve that waits for a node is no failed deployment.
+                    annotations={"pulumi.com/skipAwait": "true"},
+                ),
+                spec=apps.v1.DeploymentSpecArgs(
+                    replicas=pool.warm_nodes,
+                    selector=meta.v1.LabelSelectorArgs(match_labels=selected),
+                    strategy=apps.v1.DeploymentStrategyArgs(type="Recreate"),
+                    template=core.v1.PodTemplateSpecArgs(
+                        metadata=meta.v1.ObjectMetaArgs(labels=selected),
+                        spec=pause_pod(pool, args.images),
+                    ),
+                ),
+                opts=child,
+            )
+        self.register_outputs({"namespace": NAMESPACE})
+
+
+def pause_pod(pool: PoolPlan, images: Images) -> core.v1.PodSpecArgs:
+    """Holds a whole node and leaves the engine's image on it."""
+    gpus = {pool.resource_name: str(pool.gpus_per_node)}
+    return core.v1.PodSpecArgs(
+        automount_service_account_token=False,
+        enable_service_links=False,
+        priority_class_name=WARM_CAPACITY_PRIORITY,
+        # Nothing runs here that would need a moment to stop.
+        termination_grace_period_seconds=0,
+        security_context=pod_security(),
+        node_selector=node_selector(pool),
+        tolerations=tolerations((*pool.taints, *pool.startup_taints)),
+        init_containers=[
+            # A held node without the image would save its boot and still pay for the pull.
+            core.v1.ContainerArgs(
+                name="engine-image",
+                image=images.reference("engine"),
+                image_pull_policy="IfNotPresent",
+                command=["true"],
+                security_context=container_security(),
+                resources=core.v1.ResourceRequirementsArgs(requests=TINY, limits=TINY),
+            )
+        ],
+        containers=[
+            core.v1.ContainerArgs(
+                name="pause",
+                image=images.reference("pause"),
+                image_pull_policy="IfNotPresent",
+                security_context=container_security(),
+                resources=core.v1.ResourceRequirementsArgs(
+                    requests={**TINY, **gpus}, limits={**TINY, **gpus}
+                ),
+            )
+        ],
+    )

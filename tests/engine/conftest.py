@@ -1,0 +1,40 @@
+"""The toolchain (built when there is none) and copies of the fixture programs."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coldstart.engine import Rehearsal, Toolchain, ensure
+
+FIXTURES = Path(__file__).with_name("fixtures")
+
+
+@pytest.fixture(scope="session")
+def toolchain() -> Toolchain:
+    """A CLI that works; its progress goes where pytest shows it for a failure."""
+    return ensure(lambda line: sys.stderr.write(f"{line}\n"))
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[[str], Path]:
+    """Gives a writable copy of a fixture program by its name."""
+
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(FIXTURES / name, tmp_path / name))
+
+    return copy
+
+
+@pytest.fixture
+def rehearse(tmp_path: Path, toolchain: Toolchain) -> Callable[[Path], Rehearsal]:
+    """Opens a rehearsal of a project in the test's own folder."""
+
+    def start(project: Path) -> Rehearsal:
+        return Rehearsal(project, toolchain, folder=tmp_path / "rehearsal")
+
+    return start
