@@ -74,6 +74,7 @@ def _model(model: ModelPlan) -> dict[str, Any]:
         "drain": model.drain.reason,
         "coldStart": _timeline(model.cold_start),
         "firstNode": _timeline(model.first_node),
+        "warmNode": _timeline(model.warm_node),
         "baseline": _timeline(model.baseline),
         "budgetSeconds": model.budget_seconds,
     }

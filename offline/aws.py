@@ -16,7 +16,7 @@ from offline.aws_shapes import (
     ZONE_LETTERS,
     shape_of,
 )
-from offline.package import CheckContext, Existing, MakeContext, Refusal
+from offline.package import CheckContext, Existing, MakeContext, RefusalError
 from offline.strict import has_input
 from offline.wire import Properties, digest, plain
 
@@ -38,10 +38,10 @@ class AwsPackage:
         self._default_tags: Mapping[str, str] = {}
 
     def configure(self, settings: Properties) -> None:
-        """Take the provider's inputs. Raises Refusal without a region, as the real one does."""
+        """Take the provider's inputs. Raises RefusalError without a region, as the real does."""
         region = settings.get("region")
         if not region:
-            raise Refusal(
+            raise RefusalError(
                 "aws: no region is configured; set aws:region in the stack file"
                 " or give the provider one"
             )
@@ -109,11 +109,11 @@ class AwsPackage:
         return {**moved, **self._derived(context.type, plain(context.inputs))}
 
     def invoke(self, token: str, arguments: Properties) -> Properties:
-        """Answer a data source. Raises Refusal for one without an answer."""
+        """Answer a data source. Raises RefusalError for one without an answer."""
         answer = _INVOKES.get(token)
         if answer is None:
             known = ", ".join(sorted(_INVOKES))
-            raise Refusal(f"the AWS stand-in has no answer for {token}; it knows {known}")
+            raise RefusalError(f"the AWS stand-in has no answer for {token}; it knows {known}")
         return answer(self._region, arguments)
 
     def _derived(self, type_token: str, inputs: Properties) -> Properties:
@@ -282,4 +282,3 @@ _INVOKES: Mapping[str, Callable[[str, Properties], Properties]] = {
     "aws:iam/getPolicyDocument:getPolicyDocument": _policy_document,
     "aws:iam/getSessionContext:getSessionContext": _session_context,
 }
-

@@ -264,6 +264,12 @@ SHAPES: Mapping[str, Shape] = {
         identity="{ecrRepositoryPrefix}",
         replaces=("ecrRepositoryPrefix", "upstreamRegistryUrl", "upstreamRepositoryPrefix"),
     ),
+    "aws:ecr/repositoryCreationTemplate:RepositoryCreationTemplate": Shape(
+        id="{prefix}",
+        outputs={"registryId": "{account}"},
+        identity="{prefix}",
+        replaces=("prefix",),
+    ),
     "aws:secretsmanager/secret:Secret": Shape(
         id="arn:{partition}:secretsmanager:{region}:{account}:secret:{name}-{hex:6}",
         outputs={"arn": "arn:{partition}:secretsmanager:{region}:{account}:secret:{name}-{hex:6}"},

@@ -12,7 +12,7 @@ from offline.kubernetes_shapes import (
     RELEASE,
     replaces_of,
 )
-from offline.package import CheckContext, Existing, MakeContext, Refusal
+from offline.package import CheckContext, Existing, MakeContext, RefusalError
 from offline.wire import Properties, digest, is_unknown, look_up, plain
 
 _NAME_SUFFIX_LENGTH = 8
@@ -99,14 +99,14 @@ class KubernetesPackage:
         group = str(inputs.get("apiVersion", "")).partition("/")[0]
         charts = CHARTS_BY_GROUP.get(group)
         if charts and not charts & _installed_charts(existing):
-            raise Refusal(
+            raise RefusalError(
                 f'no matches for kind "{inputs.get("kind")}" in version'
                 f' "{inputs.get("apiVersion")}": no Helm release of'
                 f" {' or '.join(sorted(charts))} has been installed yet"
             )
         namespace = self._wanted_namespace(context.type, inputs)
         if namespace and namespace not in _namespaces(existing):
-            raise Refusal(f'namespaces "{namespace}" not found')
+            raise RefusalError(f'namespaces "{namespace}" not found')
 
     def remake(self, context: MakeContext, old: Properties) -> Properties:
         """An update moves the resource version on; a release gets its new status."""
@@ -118,7 +118,7 @@ class KubernetesPackage:
 
     def invoke(self, token: str, arguments: Properties) -> Properties:
         """No data source of a cluster is used; each one is refused."""
-        raise Refusal(f"the Kubernetes stand-in has no answer for {token}")
+        raise RefusalError(f"the Kubernetes stand-in has no answer for {token}")
 
     def _object_id(self, inputs: Properties) -> str:
         name = look_up(inputs, "metadata.name") or ""
@@ -144,7 +144,7 @@ def _namespaces(existing: Existing) -> set[str]:
         if release.get("createNamespace")
     }
     stated = {str(look_up(namespace, "metadata.name")) for namespace in existing(_NAMESPACE)}
-    return INITIAL_NAMESPACES | by_release | stated
+    return {*INITIAL_NAMESPACES, *by_release, *stated}
 
 
 def _is_namespaced(inputs: Properties) -> bool:

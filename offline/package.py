@@ -9,7 +9,7 @@ from typing import Protocol
 from offline.wire import Properties, digest
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """What the real service would say no to; the message goes to the user."""
 
 
@@ -50,7 +50,7 @@ class Package(Protocol):
     """Computed outputs that the real provider already knows in a preview."""
 
     def configure(self, settings: Properties) -> None:
-        """Take the provider's inputs; raises Refusal when they cannot work."""
+        """Take the provider's inputs; raises RefusalError when they cannot work."""
         ...
 
     def replaced_with(self, old: Properties, new: Properties) -> list[str]:
@@ -78,7 +78,7 @@ class Package(Protocol):
         ...
 
     def refuse(self, context: MakeContext, existing: Existing) -> None:
-        """Raise Refusal when the object cannot be made now."""
+        """Raise RefusalError when the object cannot be made now."""
         ...
 
     def remake(self, context: MakeContext, old: Properties) -> Properties:
@@ -86,5 +86,5 @@ class Package(Protocol):
         ...
 
     def invoke(self, token: str, arguments: Properties) -> Properties:
-        """Answer a data source; raises Refusal for one that is not known."""
+        """Answer a data source; raises RefusalError for one that is not known."""
         ...

@@ -4,6 +4,8 @@ It prints its port on the first line and serves until the engine ends it. One pr
 provider instance, so its configuration is its own; the world is shared through its file.
 """
 
+# ruff: noqa: N802 - gRPC names the methods
+
 from __future__ import annotations
 
 import importlib.metadata
@@ -27,7 +29,7 @@ from pulumi.runtime.proto import (
 from offline.aws import AwsPackage
 from offline.difference import Change, compare
 from offline.kubernetes import KubernetesPackage
-from offline.package import CheckContext, MakeContext, Package, Refusal
+from offline.package import CheckContext, MakeContext, Package, RefusalError
 from offline.random_values import RandomPackage
 from offline.strict import UnknownTypeError, unknown_with_suggestions
 from offline.wire import (
@@ -218,7 +220,10 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer):
         """Answer a data source from the package's table."""
         arguments = plain(from_struct(request.args))
         answer = _refusing(context, lambda: self._package.invoke(request.tok, arguments))
-        return provider_pb2.InvokeResponse(**{"return": to_struct(answer)})
+        response = provider_pb2.InvokeResponse()
+        # `return` is a keyword of Python.
+        getattr(response, "return").CopyFrom(to_struct(answer))
+        return response
 
     def _create(self, type_token: str, urn: str, inputs: Properties) -> WorldObject:
         scope = self._package.scope()
@@ -226,7 +231,7 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer):
             number = change.count(CREATES_COUNTER)
             created_before = change.created(urn)
         if _fails(number, "before"):
-            raise Refusal(
+            raise RefusalError(
                 f"create number {number} fails because {FAIL_CREATE_VARIABLE}={number} asks for it"
             )
         make = MakeContext(type_token, urn, inputs, seed=f"{urn}#{created_before}")
@@ -252,8 +257,7 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer):
 
     def _existing(self, change: WorldChange, scope: str) -> Callable[[str], list[Properties]]:
         return lambda type_token: [
-            plain(properties)
-            for properties in change.properties_of(self._name, type_token, scope)
+            plain(properties) for properties in change.properties_of(self._name, type_token, scope)
         ]
 
 
@@ -261,7 +265,7 @@ def _misspelt(type_token: str, inputs: Properties) -> list[provider_pb2.CheckFai
     try:
         found = unknown_with_suggestions(type_token, inputs)
     except UnknownTypeError as error:
-        raise Refusal(str(error)) from error
+        raise RefusalError(str(error)) from error
     return [
         provider_pb2.CheckFailure(property=path, reason=_no_such_property(type_token, path, near))
         for path, near in found
@@ -289,7 +293,7 @@ def _refusing(context: Any, action: Callable[[], _T]) -> _T:
         return action()
     except AlreadyExistsError as error:
         _abort(context, grpc.StatusCode.ALREADY_EXISTS, str(error))
-    except (Refusal, WorldError) as error:
+    except (RefusalError, WorldError) as error:
         _abort(context, grpc.StatusCode.UNKNOWN, str(error))
 
 
@@ -313,12 +317,12 @@ def _abort_partially(context: Any, made: WorldObject, inputs: Properties) -> NoR
     _abort(context, grpc.StatusCode.UNKNOWN, message)
 
 
-def _changes_kind(changes: list[Change]) -> provider_pb2.DiffResponse.DiffChanges:
+def _changes_kind(changes: list[Change]) -> provider_pb2.DiffResponse.DiffChanges.ValueType:
     kinds = provider_pb2.DiffResponse
     return kinds.DIFF_SOME if changes else kinds.DIFF_NONE
 
 
-def _detailed_kind(change: Change, replaces: bool) -> provider_pb2.PropertyDiff.Kind:
+def _detailed_kind(change: Change, replaces: bool) -> provider_pb2.PropertyDiff.Kind.ValueType:
     suffix = "_REPLACE" if replaces else ""
     return provider_pb2.PropertyDiff.Kind.Value(f"{change.kind.upper()}{suffix}")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import string
 
-from offline.package import CheckContext, Existing, MakeContext, Refusal
+from offline.package import CheckContext, Existing, MakeContext, RefusalError
 from offline.wire import Properties, digest, plain, secret
 
-_PASSWORD = "random:index/randomPassword:RandomPassword"
+_PASSWORD = "random:index/randomPassword:RandomPassword"  # noqa: S105 - a type token
 _STRING = "random:index/randomString:RandomString"
 _ID = "random:index/randomId:RandomId"
 _UUID = "random:index/randomUuid:RandomUuid"
@@ -62,7 +62,7 @@ class RandomPackage:
         if context.type in (_UUID, _PET):
             result = digest(context.seed, length=32)
             return result, {"result": result}
-        raise Refusal(f"the stand-in for random does not make {context.type}")
+        raise RefusalError(f"the stand-in for random does not make {context.type}")
 
     def refuse(self, context: MakeContext, existing: Existing) -> None:
         """A random value can always be made."""
@@ -73,7 +73,7 @@ class RandomPackage:
 
     def invoke(self, token: str, arguments: Properties) -> Properties:
         """The package has no data source."""
-        raise Refusal(f"the stand-in for random has no answer for {token}")
+        raise RefusalError(f"the stand-in for random has no answer for {token}")
 
 
 def _characters(seed: str, length: int) -> str:

@@ -151,14 +151,16 @@ def _walk(hint: Any, value: Any, path: str, found: list[tuple[str, str | None]])
             _walk_object(args, value, path, found, frozenset())
             return
         mapping = _first(hint, _is_mapping)
-        inner = typing.get_args(mapping)[1:] if mapping is not None else ()
-        for key, item in value.items() if inner else ():
-            _walk(inner[0], item, f"{path}.{key}", found)
+        if mapping is not None:
+            _, inner = typing.get_args(mapping)
+            for key, item in value.items():
+                _walk(inner, item, f"{path}.{key}", found)
     elif isinstance(value, list):
         sequence = _first(hint, _is_sequence)
-        inner = typing.get_args(sequence) if sequence is not None else ()
-        for index, item in enumerate(value if inner else ()):
-            _walk(inner[0], item, f"{path}[{index}]", found)
+        if sequence is not None:
+            (inner,) = typing.get_args(sequence)
+            for index, item in enumerate(value):
+                _walk(inner, item, f"{path}[{index}]", found)
 
 
 def _first(hint: Any, wanted: collections.abc.Callable[[Any], bool]) -> Any:
@@ -174,11 +176,15 @@ def _first(hint: Any, wanted: collections.abc.Callable[[Any], bool]) -> Any:
 
 
 def _is_mapping(hint: Any) -> bool:
-    return typing.get_origin(hint) in (dict, collections.abc.Mapping)
+    return typing.get_origin(hint) in (dict, collections.abc.Mapping) and bool(
+        typing.get_args(hint)
+    )
 
 
 def _is_sequence(hint: Any) -> bool:
-    return typing.get_origin(hint) in (list, collections.abc.Sequence)
+    return typing.get_origin(hint) in (list, collections.abc.Sequence) and bool(
+        typing.get_args(hint)
+    )
 
 
 def _nearest(key: str, properties: dict[str, Any]) -> str | None:

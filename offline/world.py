@@ -113,7 +113,10 @@ class World:
         )
         with contextlib.closing(_connect(self.path)) as connection:
             rows = connection.execute(query, (type_token, type_token)).fetchall()
-        return [WorldObject(*row[:6], json.loads(row[6]), row[7]) for row in rows]
+        return [
+            WorldObject(provider, type_, id_, urn, identity, scope, json.loads(properties), created)
+            for provider, type_, id_, urn, identity, scope, properties, created in rows
+        ]
 
     def find(self, provider: str, type_token: str, scope: str, id_: str) -> WorldObject | None:
         """The object with this id, or None when it is gone."""

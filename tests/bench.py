@@ -1,6 +1,6 @@
 """Whole preview of a stack against a bare program that registers the same resources directly.
 
-`python -m tests.bench` (or `make bench`) interleaves the two and prints medians and their ratio, then
+`python -m tests.bench` (or `make bench`) interleaves the two, prints medians and their ratio, then
 how the preview grows from 50 models on 12 pools to 200 on 50. Nothing here is a test: no timing is
 asserted.
 """
@@ -145,7 +145,8 @@ def sized_project(folder: Path, models: int, pools: int) -> tuple[Path, str]:
     """A copy of this project with a stack of that many models and pools."""
     stack = f"bench-{models}"
     shutil.copytree(ROOT, folder, ignore=NOT_COPIED)
-    config: dict[str, Any] = yaml.safe_load((ROOT / "stacks/Pulumi.eks-dev.yaml").read_text())["config"]
+    dev = yaml.safe_load((ROOT / "stacks/Pulumi.eks-dev.yaml").read_text())
+    config: dict[str, Any] = dev["config"]
     pool = {"accelerator": "nvidia-l4-24gb", "capacity": ["spot", "on-demand"], "maxNodes": 16}
     source = "hf://Qwen/Qwen3-1.7B@70d244cc86ccca08cf5af4e1e306ecf908b1ad5e"
     config["coldstart:nodePools"] = {f"pool-{i}": pool for i in range(pools)}
@@ -168,10 +169,17 @@ def median(figures: Sequence[Figures], of: Callable[[Figures], float]) -> float:
 
 def report(name: str, figures: Sequence[Figures], resources: int) -> None:
     """One row."""
+    wall, cpu, peak = (
+        median(figures, of)
+        for of in (
+            lambda f: f.wall_seconds,
+            lambda f: f.cpu_seconds,
+            lambda f: f.program_peak_mib,
+        )
+    )
     print(  # noqa: T201
-        f"{name:<28}{resources:>6} resources  wall {median(figures, lambda f: f.wall_seconds):6.2f} s"
-        f"  cpu {median(figures, lambda f: f.cpu_seconds):6.2f} s"
-        f"  program peak {median(figures, lambda f: f.program_peak_mib):6.0f} MiB"
+        f"{name:<24}{resources:>5} resources  wall {wall:6.2f} s  cpu {cpu:6.2f} s"
+        f"  program peak {peak:4.0f} MiB"
     )
 
 
@@ -185,13 +193,14 @@ def compare(bench: Bench, scratch: Path) -> None:
     _, result = bench.preview(ROOT, STACK)
     bare = bare_project(scratch / "bare", result.resources)
     runs: Mapping[str, list[Figures]] = {"real": [], "bare": []}
+    counts: dict[str, int] = {}
     for _ in range(ROUNDS):
-        figures, result = bench.preview(ROOT, STACK)
-        runs["real"].append(figures)
-        figures, bare_result = bench.preview(bare, STACK)
-        runs["bare"].append(figures)
-    report(f"{STACK}", runs["real"], counted(result.resources))
-    report("bare program", runs["bare"], counted(bare_result.resources))
+        for name, project in (("real", ROOT), ("bare", bare)):
+            figures, result = bench.preview(project, STACK)
+            runs[name].append(figures)
+            counts[name] = counted(result.resources)
+    report(STACK, runs["real"], counts["real"])
+    report("bare program", runs["bare"], counts["bare"])
     for name, of in (
         ("wall", lambda f: f.wall_seconds),
         ("cpu", lambda f: f.cpu_seconds),

@@ -58,6 +58,7 @@ def print_cold_start(console: Console, name: str, model: Mapping[str, Any]) -> N
     head = f"Cold start of {name} on {model['instanceType']}: {format_seconds(total)}"
     if first > total:
         head += f", first node {format_seconds(first)}"
+    head += f", on a warm node {format_seconds(model['warmNode']['totalSeconds'])}"
     head += f"; without these levers {format_seconds(model['baseline']['totalSeconds'])}"
     if budget:
         head += f"; budget {format_seconds(budget)}"

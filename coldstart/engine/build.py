@@ -109,6 +109,7 @@ def _build_into(
             _build(tool, repository, workshop, go, env, progress)
         _install_executor(repository, workshop, go, env)
         (workshop / PINNED_HOST_MARK).write_text(f"{HOST_VERSION}\n", encoding="utf-8")
+        workshop.chmod(0o755)
         workshop.rename(folder)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
@@ -133,13 +134,10 @@ def _build(
         f"-o={workshop / tool.binary}",
         tool.package,
     ]
-    _go(
-        command,
-        repository / "tools" / tool.module,
-        env,
-        _BUILD_DEADLINE_SECONDS,
-        _every_few_seconds(progress, f"building {tool.binary} {tool.version}"),
-    )
+    what = f"building {tool.binary} {tool.version}"
+    progress(what)
+    watch = _every_few_seconds(progress, what)
+    _go(command, repository / "tools" / tool.module, env, _BUILD_DEADLINE_SECONDS, watch)
 
 
 def _install_executor(repository: Path, workshop: Path, go: Path, env: Mapping[str, str]) -> None:
@@ -257,7 +255,7 @@ def _remove_leftovers(cache: Path) -> None:
 
 
 def _every_few_seconds(progress: Callable[[str], None], what: str) -> Callable[[float], None]:
-    next_at = 0.0
+    next_at = _PROGRESS_EVERY_SECONDS
 
     def watch(elapsed_seconds: float) -> None:
         nonlocal next_at

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 # How long a program may take to end by itself after it was asked to.
 TERMINATION_GRACE_SECONDS = 10.0
@@ -126,6 +127,6 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
     return True
 
 
-def _text(stream: tempfile._TemporaryFileWrapper[bytes]) -> str:
+def _text(stream: IO[bytes]) -> str:
     stream.seek(0)
     return stream.read().decode(errors="replace")

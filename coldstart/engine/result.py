@@ -236,7 +236,7 @@ def _on_failure(collected: _Collected, event: Mapping[str, Any]) -> None:
 
 
 def _on_violation(collected: _Collected, event: Mapping[str, Any]) -> None:
-    level = event.get("enforcementLevel", "")
+    level = str(event.get("enforcementLevel", ""))
     collected.violations.append(
         Violation(
             policy=event["policyName"],

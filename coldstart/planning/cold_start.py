@@ -82,13 +82,19 @@ def interpolated(prefix: str, parameters_billion: float, catalog: Catalog) -> tu
     return seconds, f"between {x0:g}B ({low}) and {x1:g}B ({high})"
 
 
-def predict(start: ColdStart, catalog: Catalog, *, first_node: bool = False) -> Timeline:
-    """From the cause of the scaling signal to the first token of a replica on a fresh node."""
+def predict(
+    start: ColdStart, catalog: Catalog, *, first_node: bool = False, warm_node: bool = False
+) -> Timeline:
+    """From the cause of the scaling signal to the first token of a replica.
+
+    The node is fresh, or, with `warm_node`, one that warm capacity kept ready with the engine image
+    on it.
+    """
     stager = catalog.figure("image.seed_pull_small")
     small = stager.seconds_p50 or 0.0
-    phases = [*_node_phases(start, catalog)]
+    phases = [*_node_phases(start, catalog)][: 1 if warm_node else None]
     before = phases[-1].key
-    if start.weights is WeightsPath.SHARED:
+    if start.weights is WeightsPath.SHARED and not warm_node:
         phases.append(
             Phase(
                 "mount",
@@ -115,6 +121,8 @@ def predict(start: ColdStart, catalog: Catalog, *, first_node: bool = False) -> 
         catalog,
         first_node=first_node,
     )
+    if warm_node:
+        seconds, source = 0.0, "warm capacity keeps the image on the node"
     phases.append(Phase("image", "engine image", seconds, (before,), source))
     return timeline([*phases, *_engine_phases(start, catalog, ("image", *waits))])
 

@@ -46,8 +46,11 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class _Obstacle:
+    """`depth` is how far the combination came: the deepest one says what is really missing."""
+
     axis: str
     text: str
+    depth: int = 0
 
 
 _Combination = tuple[OperatingSystem, LocalStorage, ImageDelivery]
@@ -91,15 +94,10 @@ def _turned_down(table: _Table, best: _Combination, axis: int, value: object) ->
 
 
 def _refusal(path: str, table: _Table, wishes: tuple[str, str, str]) -> PlanError:
-    first = min(
-        table.matching(wishes),
-        key=lambda c: (
-            len(_AXES) - _AXES.index((table.obstacle(c) or _Obstacle("image", "")).axis),
-            table.cost(c),
-        ),
+    found = [(o, c) for c in table.matching(wishes) if (o := table.obstacle(c)) is not None]
+    obstacle, _ = min(
+        found, key=lambda pair: (-_AXES.index(pair[0].axis), -pair[0].depth, table.cost(pair[1]))
     )
-    obstacle = table.obstacle(first)
-    assert obstacle is not None  # noqa: S101
     axis = _AXES.index(obstacle.axis)
     named = [i for i in range(3) if wishes[i] != AUTO]
     blamed = axis if axis in named else named[-1]
@@ -267,10 +265,13 @@ class _Table:
                 "image",
                 "AL2023 keeps images on its root volume; a snapshot of images "
                 "alone needs Bottlerocket's data volume",
+                depth=1,
             )
         if self.pool.image_snapshot is None:
             return _Obstacle(
-                "image", "no imageSnapshot is named; tools/image-snapshot/build.sh makes one"
+                "image",
+                "no imageSnapshot is named; tools/image-snapshot/build.sh makes one",
+                depth=2,
             )
         return None
 

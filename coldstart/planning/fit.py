@@ -35,9 +35,12 @@ SHM_SINGLE_GPU_MIB = 2048
 SHM_MULTI_GPU_MIB = 16_384
 """NCCL hangs on a small /dev/shm: at least 16 GiB with tensor parallelism
 (ai.wmx.dev/architecture/lessons/cold-start)."""
-CPU_BASE_MILLICORES = 2000
+CPU_BASE_MILLICORES = 1500
 CPU_PER_GPU_MILLICORES = 1000
-"""Start-up is mostly CPU bound: arXiv 2606.07362 asks for at least four cores in all."""
+"""Start-up is mostly CPU bound (arXiv 2606.07362), so the pod asks for most of the smallest GPU
+node, four cores, and has no CPU limit."""
+STAGER_CPU_MILLICORES, STAGER_MEMORY_MIB = 500, 256
+"""The sidecar that copies weights and caches; its requests count beside the engine's."""
 SYSTEM_DAEMONS_MILLICORES = 600
 SYSTEM_DAEMONS_MIB = 1024
 """What DaemonSets (CNI, kube-proxy, pod identity, monitoring, device plugin) take of a node."""
@@ -185,6 +188,8 @@ def _host(fit: FitPlan, scratch_mib: int) -> HostPlan:
         memory_request_mib=memory,
         memory_limit_mib=memory,
         shm_mib=shm,
+        stager_cpu_millicores=STAGER_CPU_MILLICORES,
+        stager_memory_mib=STAGER_MEMORY_MIB,
         ephemeral_storage_mib=scratch_mib,
     )
 
@@ -200,8 +205,10 @@ def _cheapest(
         t
         for t in types
         if t.accelerator_count >= fit.tensor_parallel
-        and t.allocatable_cpu_millicores - SYSTEM_DAEMONS_MILLICORES >= host.cpu_request_millicores
-        and t.allocatable_memory_mib - SYSTEM_DAEMONS_MIB >= host.memory_request_mib
+        and t.allocatable_cpu_millicores - SYSTEM_DAEMONS_MILLICORES
+        >= host.cpu_request_millicores + host.stager_cpu_millicores
+        and t.allocatable_memory_mib - SYSTEM_DAEMONS_MIB
+        >= host.memory_request_mib + host.stager_memory_mib
         and (not t.nvme_gb or t.nvme_gb * 1e9 / MIB >= host.ephemeral_storage_mib)
     ]
     if not holding:

@@ -50,7 +50,7 @@ class ClusterPlan:
     system_instance_type: str
     system_nodes: int
     addons: Mapping[str, str]
-    system_ami_type: str = "AL2023_x86_64_STANDARD"
+    system_ami_type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class PoolPlan:
     expire_after_seconds: int | None
     termination_grace_seconds: int
     shares_compile_cache: bool
-    cpu_architecture: str = "amd64"
+    cpu_architecture: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +145,15 @@ class FitPlan:
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """What the engine's pod asks of its node."""
+    """What the engine's pod asks of its node: the engine, and the stager beside it."""
 
     cpu_request_millicores: int
     memory_request_mib: int
     memory_limit_mib: int
     shm_mib: int
     ephemeral_storage_mib: int
+    stager_cpu_millicores: int
+    stager_memory_mib: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +274,7 @@ class ModelPlan:
     warm_replicas: int
     cold_start: Timeline
     first_node: Timeline
+    warm_node: Timeline
     baseline: Timeline
     budget_seconds: float | None
 

@@ -31,6 +31,8 @@ PULL_THROUGH = {"registry.k8s.io": "k8s", "quay.io": "quay", "public.ecr.aws": "
 """Upstreams ECR caches without a credential, and the prefix of each (ECR user guide)."""
 DOCKER_HUB, DOCKER_HUB_PREFIX = "docker.io", "docker-hub"
 ECR = "ecr.amazonaws.com"
+SYSTEM_AMI_TYPES = {"amd64": "AL2023_x86_64_STANDARD", "arm64": "AL2023_ARM_64_STANDARD"}
+"""The managed node group's image by CPU architecture (EKS API, NodeGroup amiType)."""
 ENGINE = "vllm-0.31.0"
 
 
@@ -177,6 +179,7 @@ def _with_surge(
 
 def _cluster(spec: StackSpec, catalog: Catalog) -> ClusterPlan:
     release = catalog.eks_release(spec.cluster.version)
+    system = catalog.instance(spec.cluster.system_instance_type)
     return ClusterPlan(
         name=spec.cluster_name,
         version=spec.cluster.version,
@@ -186,6 +189,7 @@ def _cluster(spec: StackSpec, catalog: Catalog) -> ClusterPlan:
         system_instance_type=spec.cluster.system_instance_type,
         system_nodes=spec.cluster.system_nodes,
         addons=dict(release.addons),
+        system_ami_type=SYSTEM_AMI_TYPES[system.arch],
     )
 
 

@@ -113,6 +113,7 @@ def plan_pool(name: str, pool: NodePoolSpec, context: Context) -> PoolPlan:
         if pool.expire_after
         else int(catalog.limit("karpenter_default_expire_seconds").value),
         termination_grace_seconds=TERMINATION_GRACE_SECONDS,
+        cpu_architecture=types[0].arch,
         shares_compile_cache=_shares_compile_cache(name, context),
     )
 

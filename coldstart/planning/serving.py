@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from coldstart.catalog import Catalog, EngineVersion, Model
@@ -16,6 +17,7 @@ from coldstart.planning.fit import STREAMER_BUFFER_MIB, Placement, place
 from coldstart.planning.model import (
     CompileCachePlan,
     DrainPlan,
+    HostPlan,
     ModelPlan,
     PoolPlan,
     ProbePlan,
@@ -26,7 +28,14 @@ from coldstart.planning.model import (
 )
 from coldstart.planning.timeline import Timeline
 from coldstart.render.engine import engine_arguments, engine_environment
-from coldstart.spec.model import AUTO, CapacityType, CompileCache, ModelSpec, WeightsPath
+from coldstart.spec.model import (
+    AUTO,
+    CapacityType,
+    CompileCache,
+    LocalStorage,
+    ModelSpec,
+    WeightsPath,
+)
 from coldstart.units import MIB, format_bytes, format_seconds
 
 SCRATCH_BESIDE_WEIGHTS_MIB = 20_480
@@ -58,6 +67,7 @@ def plan_model(name: str, context: Context, pool: PoolPlan, *, surge_gpus: int =
     cache = _cache_mode(path, model_spec, ways, weights.value)
     start = ways.start(weights.value, cache.value)
     cold, first = predict(start, catalog), predict(start, catalog, first_node=True)
+    warm = predict(start, catalog, warm_node=True)
     _check_budget(path, model_spec, first)
     fit = placement.fit
     load_format, loader_config = _loader(
@@ -99,7 +109,7 @@ def plan_model(name: str, context: Context, pool: PoolPlan, *, surge_gpus: int =
         pool=pool.name,
         expected_instance_type=placement.instance.name,
         fit=fit,
-        host=placement.host,
+        host=_schedulable(placement.host, pool),
         weight_bytes=model.checkpoint_bytes,
         weights_prefix=prefix,
         model_path=model_path,
@@ -116,9 +126,22 @@ def plan_model(name: str, context: Context, pool: PoolPlan, *, surge_gpus: int =
         warm_replicas=model_spec.scaling.min,
         cold_start=cold,
         first_node=first,
+        warm_node=warm,
         baseline=baseline(start, catalog),
         budget_seconds=model_spec.cold_start_budget,
     )
+
+
+def _schedulable(host: HostPlan, pool: PoolPlan) -> HostPlan:
+    """Ask for no more scratch space than Karpenter believes the node to have.
+
+    It counts NVMe as ephemeral storage only under instanceStorePolicy RAID0
+    (karpenter-provider-aws v1.14.1, pkg/providers/instancetype/types.go); otherwise the volume.
+    """
+    if pool.local_storage.value is LocalStorage.RAID0:
+        return host
+    volume_mib = max(volume.size_gib for volume in pool.volumes) * 1024
+    return replace(host, ephemeral_storage_mib=min(host.ephemeral_storage_mib, volume_mib // 2))
 
 
 class _Ways:

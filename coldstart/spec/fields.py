@@ -74,6 +74,34 @@ def _node_life(seconds: float) -> float:
     return seconds
 
 
+def _vpc_block(block: IPv4Network) -> IPv4Network:
+    if not 16 <= block.prefixlen <= 20:
+        raise ValueError(
+            f"has a /{block.prefixlen} prefix; use /16 to /20: a VPC takes no block larger, and "
+            "below /20 prefix delegation runs out of addresses"
+        )
+    if not any(block.subnet_of(private) for private in PRIVATE_BLOCKS):
+        raise ValueError("is not private address space; use 10/8, 172.16/12 or 192.168/16")
+    return block
+
+
+def _client_block(text: str) -> str:
+    try:
+        block = IPv4Network(text)
+    except ValueError:
+        raise ValueError(
+            "is not an IPv4 block; write for example 203.0.113.0/24, host bits zero"
+        ) from None
+    if block.prefixlen < 8:
+        raise ValueError(
+            "opens the API endpoint to (nearly) everyone; name the networks your operators "
+            "come from"
+        )
+    return str(block)
+
+
+VpcBlock = Annotated[IPv4Network, AfterValidator(_vpc_block)]
+ClientBlock = Annotated[str, AfterValidator(_client_block)]
 Count = Annotated[int, BeforeValidator(_no_truth_value)]
 """A whole number; YAML's `yes` and `true` are not 1."""
 NodeLifeSeconds = Annotated[DurationSeconds, AfterValidator(_node_life)]

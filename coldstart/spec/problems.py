@@ -168,7 +168,7 @@ def _message(errors: list[ErrorDetails], loc: Loc, value: Any, model: type[BaseM
     text = "; ".join(texts)
     if isinstance(value, dict | list | tuple) and "value_error" in kinds:
         return text
-    if text.startswith("is "):
+    if text.startswith(("is ", "has ", "opens ")):
         return f"{quoted(value)} {text}"
     return f"{quoted(value)}: {text}"
 

@@ -11,7 +11,7 @@ from pulumi import ComponentResource, Input, ResourceOptions
 from coldstart.planning import ClusterPlan
 
 NODE_LABELS = {"coldstart.dev/role": "system"}
-ROOT_VOLUME_GIB = 50
+ROOT_VOLUME_GIB = 100
 """Images of the controllers, add-ons and monitoring; far below the gp3 baseline's limits."""
 REPLACED_AT_A_TIME = 1
 

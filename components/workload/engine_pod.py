@@ -24,7 +24,6 @@ WEIGHTS, CACHE, HANDOVER, EXCHANGE, SCRIPTS = (
 CACHE_MIB, HOME_MIB, TMP_MIB, HANDOVER_MIB = 12_288, 1024, 4096, 1
 """Together below what the planner asks of the node's disk beside the weights (20 GiB)."""
 EXCHANGE_MIB = 4096
-STAGER_CPU_MILLICORES, STAGER_MEMORY_MIB = 500, 256
 
 
 @dataclass(frozen=True)
@@ -210,6 +209,7 @@ class EnginePod:
         # Fresh weights stay in this container's page cache, from where the engine reads them; a
         # limit below their size would push them out. Page cache is no reservation.
         cached_mib = pods.weights_mib(self.model) if local else 0
+        host = self.model.host
         return [
             core.v1.ContainerArgs(
                 name="stager",
@@ -224,10 +224,10 @@ class EnginePod:
                 env_from=[self._store_settings()],
                 resources=core.v1.ResourceRequirementsArgs(
                     requests={
-                        "cpu": f"{STAGER_CPU_MILLICORES}m",
-                        "memory": f"{STAGER_MEMORY_MIB}Mi",
+                        "cpu": f"{host.stager_cpu_millicores}m",
+                        "memory": f"{host.stager_memory_mib}Mi",
                     },
-                    limits={"memory": f"{STAGER_MEMORY_MIB * 4 + cached_mib}Mi"},
+                    limits={"memory": f"{host.stager_memory_mib * 4 + cached_mib}Mi"},
                 ),
                 security_context=container_security(),
                 volume_mounts=mounts,

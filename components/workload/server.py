@@ -51,16 +51,8 @@ class ModelServer(ComponentResource):
         child = ResourceOptions(parent=self)
         model = args.pod.model
         selected = names.labels(model.name, names.SERVER)
-        metadata = meta.v1.ObjectMetaArgs(
-            name=model.name, namespace=args.namespace, labels=selected
-        )
-        at_rest = meta.v1.ObjectMetaArgs(
-            name=model.name,
-            namespace=args.namespace,
-            labels=selected,
-            # Waiting for endpoints would fail a model that has no replica just now.
-            annotations={"pulumi.com/skipAwait": "true"},
-        )
+        self._name, self._args, self._child = name, args, child
+        self._selected = selected
         pod = args.pod
         if pod.awaited:
             name_of_scripts = f"engine-{pods.digest(*map(pods.script, SCRIPTS))}"
@@ -69,7 +61,7 @@ class ModelServer(ComponentResource):
         seconds = pods.progress_seconds(model)
         self.deployment = apps.v1.Deployment(
             name,
-            metadata=metadata,
+            metadata=self._metadata(),
             spec=deployment_spec(pod, args.api_key_secret, selected),
             opts=ResourceOptions.merge(
                 child,
@@ -79,23 +71,10 @@ class ModelServer(ComponentResource):
                 ),
             ),
         )
-        self.service = core.v1.Service(
-            name,
-            metadata=at_rest,
-            spec=core.v1.ServiceSpecArgs(
-                type="ClusterIP",
-                selector=selected,
-                ports=[
-                    core.v1.ServicePortArgs(
-                        name=names.HTTP_PORT, port=pods.PORT, target_port=names.HTTP_PORT
-                    )
-                ],
-            ),
-            opts=child,
-        )
+        self.service = self._service()
         policy.v1.PodDisruptionBudget(
             name,
-            metadata=metadata,
+            metadata=self._metadata(),
             spec=policy.v1.PodDisruptionBudgetSpecArgs(
                 # Not minAvailable: one replica could then never be drained.
                 max_unavailable=1,
@@ -103,24 +82,53 @@ class ModelServer(ComponentResource):
             ),
             opts=child,
         )
-        self.monitor = apiextensions.CustomResource(
-            f"{name}-metrics",
+        self.monitor = self._pod_monitor()
+        self.register_outputs({"service": self.service.metadata.name})
+
+    def _metadata(self, annotations: dict[str, str] | None = None) -> meta.v1.ObjectMetaArgs:
+        return meta.v1.ObjectMetaArgs(
+            name=self._args.pod.model.name,
+            namespace=self._args.namespace,
+            labels=self._selected,
+            annotations=annotations,
+        )
+
+    def _service(self) -> core.v1.Service:
+        return core.v1.Service(
+            self._name,
+            # Waiting for endpoints would fail a model that has no replica just now.
+            metadata=self._metadata({"pulumi.com/skipAwait": "true"}),
+            spec=core.v1.ServiceSpecArgs(
+                type="ClusterIP",
+                selector=self._selected,
+                ports=[
+                    core.v1.ServicePortArgs(
+                        name=names.HTTP_PORT, port=pods.PORT, target_port=names.HTTP_PORT
+                    )
+                ],
+            ),
+            opts=self._child,
+        )
+
+    def _pod_monitor(self) -> apiextensions.CustomResource:
+        endpoint = {
+            "port": names.HTTP_PORT,
+            "path": names.METRICS_PATH,
+            "interval": f"{SCRAPE_SECONDS}s",
+        }
+        return apiextensions.CustomResource(
+            f"{self._name}-metrics",
             api_version="monitoring.coreos.com/v1",
             kind="PodMonitor",
-            metadata=metadata,
+            metadata=self._metadata(),
             spec={
-                "selector": {"matchLabels": selected},
-                "podMetricsEndpoints": [
-                    {
-                        "port": names.HTTP_PORT,
-                        "path": names.METRICS_PATH,
-                        "interval": f"{SCRAPE_SECONDS}s",
-                    }
-                ],
+                "selector": {"matchLabels": self._selected},
+                "podMetricsEndpoints": [endpoint],
             },
-            opts=ResourceOptions.merge(child, ResourceOptions(depends_on=list(args.monitors))),
+            opts=ResourceOptions.merge(
+                self._child, ResourceOptions(depends_on=list(self._args.monitors))
+            ),
         )
-        self.register_outputs({"service": self.service.metadata.name})
 
 
 def deployment_spec(

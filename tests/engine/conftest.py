@@ -17,7 +17,7 @@ FIXTURES = Path(__file__).with_name("fixtures")
 @pytest.fixture(scope="session")
 def toolchain() -> Toolchain:
     """A CLI that works; its progress goes where pytest shows it for a failure."""
-    return ensure(lambda line: sys.stderr.write(f"{line}\n"))
+    return ensure(lambda line: print(line, file=sys.stderr))  # noqa: T201
 
 
 @pytest.fixture

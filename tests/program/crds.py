@@ -34,6 +34,11 @@ MODULES = (
         "h1:SR60v8uIcelbveS8n/1jcl8tLdBBIbHMxmdOHw8tKqA=",
         "config/crd/bases",
     ),
+    (
+        "github.com/kedacore/http-add-on@v0.15.0",
+        "h1:6xqqvzFB/Yw9zBSsPD/T6DBTaOj6N4/NqbAs26E5XGA=",
+        "config/crd/bases",
+    ),
 )
 
 

@@ -13,6 +13,7 @@ from coldstart.planning import ModelPlan
 from components.contract import ContractError
 from tests.program import crds
 from tests.program import workload_runs as runs
+from tests.program.recording import Recorded, revealed
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "pods"
 CASES = {
@@ -305,7 +306,7 @@ def test_without_a_model_at_zero_there_is_no_waking_proxy() -> None:
 
 
 def test_custom_resources_pass_their_own_definitions() -> None:
-    objects = [o for o in runs.fleet().custom_objects() if o["kind"] != "InterceptorRoute"]
+    objects = runs.fleet().custom_objects()
     assert {o["kind"] for o in objects} == {"ScaledObject", "PodMonitor"}
     assert crds.check(objects) == []
 
@@ -358,3 +359,16 @@ def test_pods_run_on_their_own_pool() -> None:
             assert spec["nodeSelector"] == {"coldstart.dev/node-pool": "l40s"}
         else:
             assert not spec.get("tolerations"), "system nodes only"
+
+
+def test_a_cluster_of_another_stack_is_served_exactly_like_ones_own() -> None:
+    def objects(recorded: Recorded) -> dict[tuple[str, str], Any]:
+        return {
+            (item.type, item.name): revealed(item.inputs)
+            for item in recorded.resources
+            if item.custom
+            and item.name not in ("the-cluster-is-ready", "workload")
+            and not item.type.startswith("pulumi:")
+        }
+
+    assert objects(runs.served_on_reference(runs.fleet_plan())) == objects(runs.fleet())

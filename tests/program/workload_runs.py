@@ -145,6 +145,21 @@ def served(plan: StackPlan, *, keys: bool = True) -> Recorded:
     return run_program("eks-test", config={}, program=program)
 
 
+def served_on_reference(plan: StackPlan) -> Recorded:
+    """The same, on a cluster known only by what another stack exported."""
+
+    def infra() -> None:
+        cluster = kubernetes.core.v1.ConfigMap("the-cluster-is-ready")
+        pulumi.export("contract", contract_of(plan, (cluster,)).to_outputs())
+
+    def program() -> None:
+        secrets = workload.Secrets(pulumi.Output.secret(API_KEY), pulumi.Output.secret(TOKEN))
+        workload.deploy(plan, ClusterContract.from_stack("infra", plan), secrets)
+
+    exported = run_program("infra", config={}, program=infra).exports()
+    return run_program("eks-test", config={}, program=program, stack_outputs={"infra": exported})
+
+
 @cache
 def run(way: str, cache_mode: str = "golden", minimum: int = 1, warm: int = 0) -> Recorded:
     """The one-model plan, deployed."""

@@ -1,4 +1,4 @@
-"""A directory that stands for a pod: its mounts, an object store, and stand-ins for its commands."""
+"""A directory that stands for a pod: its mounts, an object store, stand-ins for its commands."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Pod:
         }
 
     def start(
-        self, shell: list[str], script: str, arguments: tuple[str, ...] = (), **variables: str
+        self, shell: list[str], script: str, arguments: tuple[str, ...] = (), /, **variables: str
     ) -> subprocess.Popen[str]:
         """A container in the background; `stop_all` ends it."""
         process = subprocess.Popen(
@@ -96,7 +96,7 @@ class Pod:
         return process
 
     def run(
-        self, shell: list[str], script: str, arguments: tuple[str, ...] = (), **variables: str
+        self, shell: list[str], script: str, arguments: tuple[str, ...] = (), /, **variables: str
     ) -> tuple[int, str]:
         """Exit status and output of a container that ends by itself."""
         process = self.start(shell, script, arguments, **variables)

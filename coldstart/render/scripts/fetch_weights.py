@@ -291,9 +291,9 @@ def fetch(hub: Hub, store: Store, staging_bytes: int) -> None:
 def store_at(destination: str, incoming: Path) -> Store:
     """The store that `s3://bucket/prefix` or an absolute path names."""
     scheme, found, rest = destination.partition("://")
-    if not found:
+    if destination.startswith("/"):
         return DirectoryStore(Path(destination))
-    if scheme != "s3":
+    if not found or scheme != "s3":
         raise FetchError(f"cannot store weights at {destination}: use s3:// or an absolute path")
     bucket, _, prefix = rest.partition("/")
     client = importlib.import_module("boto3").client("s3")

@@ -6,12 +6,12 @@
 # RCLONE_* variables; the remote is called "store".
 set -u
 
-child=
 restorer=
 say() { printf '%s stager: %s\n' "$(date -u +%H:%M:%SZ)" "$*"; }
 stop() {
+  # $! and not a variable set after it: the signal may come between the two.
   # shellcheck disable=SC2086
-  kill $child $restorer 2>/dev/null
+  kill ${!:-} $restorer 2>/dev/null
   if [ -n "${CLEAN_ON_EXIT:-}" ]; then rm -rf "$CLEAN_ON_EXIT"; fi
   exit 0
 }
@@ -20,8 +20,7 @@ trap stop TERM INT
 # sh runs a trap only between commands; behind `wait` a pod deleted while it loads goes at once.
 run() {
   "$@" &
-  child=$!
-  wait "$child"
+  wait "$!"
 }
 
 sizes_match() {
