@@ -10,8 +10,8 @@ from pulumi import ComponentResource, ResourceOptions
 
 from coldstart.planning import ChartPlan, PoolPlan
 from coldstart.spec.model import OperatingSystem
-from components.aws.charts import privileged_namespace, release
 from components.aws.gpu_nodes import on_nodes_of, tolerations_of
+from components.charts import privileged_namespace, release
 
 GPU_LABEL = {"nvidia.com/gpu.present": "true"}
 PLUGIN_RESOURCES = {

@@ -8,8 +8,8 @@ from typing import Any
 from pulumi import ComponentResource, Input, ResourceOptions
 
 from coldstart.planning import ChartPlan
-from components.aws.charts import release
 from components.aws.karpenter_iam import SERVICE_ACCOUNT
+from components.charts import release
 
 CONTROLLER_RESOURCES = {
     "requests": {"cpu": "1", "memory": "1Gi"},

@@ -16,8 +16,8 @@ import pulumi_kubernetes as kubernetes
 from pulumi import ComponentResource, ResourceOptions
 
 from coldstart.planning import ImagePlan, PoolPlan
-from components.aws.charts import privileged_namespace
 from components.aws.gpu_nodes import on_nodes_of, tolerations_of
+from components.charts import privileged_namespace
 
 NAMESPACE = "local-disks"
 

@@ -10,8 +10,8 @@ import pulumi_aws as aws
 from pulumi import ComponentResource, Input, ResourceOptions
 
 from coldstart.planning import ChartPlan, PoolPlan
-from components.aws.charts import privileged_namespace, release
 from components.aws.gpu_nodes import on_nodes_of
+from components.charts import privileged_namespace, release
 
 RESOLVE_TIMEOUT = "1s"
 """The chart's 20 ms ends a look-up before a peer in another zone can answer. Every blob that no

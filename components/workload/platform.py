@@ -8,9 +8,10 @@ from typing import Any
 
 import pulumi
 from pulumi import ComponentResource, ResourceOptions
-from pulumi_kubernetes import core, helm, meta, networking, scheduling
+from pulumi_kubernetes import apiextensions, core, helm, meta, networking, scheduling
 
 from coldstart.planning import ChartPlan
+from components.charts import release
 from components.workload.names import (
     CLIENT_LABEL,
     ENVIRONMENT_LABEL,
@@ -21,8 +22,8 @@ from components.workload.names import (
 )
 from components.workload.security import RESTRICTED, pod_security_labels
 
+EXPORTER = "dcgm-exporter"
 KEDA, MONITORING, WAKING = "keda", "kube-prometheus-stack", "keda-add-ons-http"
-HELM_TIMEOUT_SECONDS = 600
 MONITORING_NAME = "monitoring"
 PROMETHEUS_PORT = 9090
 WAKING_PROXY_PORT, WAKING_SCALER_PORT = 8080, 9090
@@ -90,6 +91,7 @@ class Platform(ComponentResource):
             self.waking_proxy = f"{WAKING}-interceptor-proxy.{namespace}.svc.cluster.local"
             self.releases.append(self._release(WAKING, waking_values(args.replicas), [keda]))
             self._only_clients_reach_the_proxy(namespace)
+        self._scrape_accelerators(monitoring)
         self.register_outputs({"prometheus": self.prometheus})
 
     def _namespace(self, name: str) -> core.v1.Namespace:
@@ -109,18 +111,29 @@ class Platform(ComponentResource):
         self, key: str, values: Mapping[str, Any], after: Sequence[pulumi.Resource]
     ) -> helm.v3.Release:
         chart = self._args.charts[key]
-        oci = chart.repository.startswith("oci://")
-        return helm.v3.Release(
+        return release(
             key,
-            name=key,
+            chart,
+            values,
+            ResourceOptions.merge(self._child, ResourceOptions(depends_on=list(after))),
             namespace=self._namespaces[chart.namespace].metadata.name,
-            chart=chart.repository if oci else chart.chart,
-            repository_opts=None if oci else helm.v3.RepositoryOptsArgs(repo=chart.repository),
-            version=chart.version,
-            values=values,
-            atomic=True,
-            timeout=HELM_TIMEOUT_SECONDS,
-            opts=ResourceOptions.merge(self._child, ResourceOptions(depends_on=list(after))),
+        )
+
+    def _scrape_accelerators(self, monitoring: pulumi.Resource) -> None:
+        """The exporter is there before what reads it, so its PodMonitor is made here."""
+        apiextensions.CustomResource(
+            "accelerators",
+            api_version="monitoring.coreos.com/v1",
+            kind="PodMonitor",
+            metadata=meta.v1.ObjectMetaArgs(
+                name="accelerators", namespace=self.monitoring_namespace
+            ),
+            spec={
+                "namespaceSelector": {"matchNames": [self._args.charts[EXPORTER].namespace]},
+                "selector": {"matchLabels": {"app.kubernetes.io/name": EXPORTER}},
+                "podMetricsEndpoints": [{"port": "metrics", "interval": "15s"}],
+            },
+            opts=ResourceOptions.merge(self._child, ResourceOptions(depends_on=[monitoring])),
         )
 
     def _only_clients_reach_the_proxy(self, namespace: str) -> None:

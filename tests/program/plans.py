@@ -138,7 +138,6 @@ def stack_plan(
                 system_nodes=3,
                 addons=ADDONS,
                 system_ami_type="AL2023_x86_64_STANDARD",
-                system_ami_type="AL2023_x86_64_STANDARD",
             ),
             **(cluster or {}),
         ),

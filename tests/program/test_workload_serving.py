@@ -245,9 +245,16 @@ def test_prometheus_is_told_to_read_every_pod_monitor() -> None:
     assert (
         release.at("values.prometheus.prometheusSpec.podMonitorSelectorNilUsesHelmValues") is False
     )
-    monitor = runs.run(runs.LOCAL).one("PodMonitor")
-    assert release.urn in monitor.dependencies
-    assert monitor.at("spec.podMetricsEndpoints.0.port") == "http"
+    monitors = runs.run(runs.LOCAL).of_type("PodMonitor")
+    assert all(release.urn in monitor.dependencies for monitor in monitors)
+    ports = {m.at("metadata.name"): m.at("spec.podMetricsEndpoints.0.port") for m in monitors}
+    assert ports == {"chat": "http", "accelerators": "metrics"}
+
+
+def test_the_accelerator_exporter_is_read_where_its_chart_puts_it() -> None:
+    monitor = runs.run(runs.LOCAL).one("PodMonitor", "accelerators")
+    assert monitor.at("spec.namespaceSelector.matchNames") == ["dcgm-exporter"]
+    assert monitor.at("spec.selector.matchLabels") == {"app.kubernetes.io/name": "dcgm-exporter"}
 
 
 def test_scaling_asks_the_prometheus_that_the_release_makes() -> None:
@@ -307,7 +314,7 @@ def test_without_a_model_at_zero_there_is_no_waking_proxy() -> None:
 
 def test_custom_resources_pass_their_own_definitions() -> None:
     objects = runs.fleet().custom_objects()
-    assert {o["kind"] for o in objects} == {"ScaledObject", "PodMonitor"}
+    assert {o["kind"] for o in objects} == {"ScaledObject", "PodMonitor", "InterceptorRoute"}
     assert crds.check(objects) == []
 
 

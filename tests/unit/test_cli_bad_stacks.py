@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import typer.testing
 from bad_stacks import STACKS, BadStack, every_bad_stack
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from coldstart.cli.app import ROOT, app
@@ -75,6 +77,15 @@ def fingerprint(folder: Path) -> dict[str, str]:
         for file in folder.rglob("*")
         if file.is_file()
     }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def commands_built_once() -> Iterator[None]:
+    """The runner builds all commands anew for each call, which takes longer than the call."""
+    built = get_command(app)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.testing, "_get_command", lambda _: built)
+        yield
 
 
 def assert_told(bad: BadStack, code: int, said: str) -> None:
