@@ -125,7 +125,7 @@ def test_only_the_chosen_platforms_sdk_is_in_reach_of_the_program() -> None:
         for _, name in imported(file)
         if name.startswith("pulumi_")
     }
-    assert clouds == {"pulumi_aws", "pulumi_kubernetes", "pulumi_random"} & clouds
+    assert clouds <= {"pulumi_aws", "pulumi_kubernetes", "pulumi_random"}
     top = ast.parse((ROOT / "__main__.py").read_text(encoding="utf-8")).body
     at_start = {ast.unparse(n) for n in top if isinstance(n, ast.Import | ast.ImportFrom)}
     assert not [text for text in at_start if "components.aws" in text or "pulumi_aws" in text]

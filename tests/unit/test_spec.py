@@ -184,7 +184,7 @@ def test_a_file_that_is_no_stack_file_says_why(checkout: Path, content: bytes, s
     assert any(said in line for line in told(checkout, content))
 
 
-def test_a_file_that_may_not_be_read_says_so(checkout: Path) -> None:
+def test_a_folder_in_the_place_of_a_stack_file_is_no_stack_file(checkout: Path) -> None:
     (checkout / "stacks" / "Pulumi.mine.yaml").mkdir()
     with pytest.raises(SpecError, match="there is no such file"):
         load_stack(checkout, "mine")
