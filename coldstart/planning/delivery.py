@@ -113,8 +113,8 @@ def _cures(table: _Table, wishes: tuple[str, str, str], named: list[int]) -> lis
     for count in range(1, len(named) + 1):
         cures = []
         for given_up in combinations(named, count):
-            left = tuple(AUTO if i in given_up else wish for i, wish in enumerate(wishes))
-            working = [c for c in table.matching(left) if table.obstacle(c) is None]
+            os, storage, image = (AUTO if i in given_up else wish for i, wish in enumerate(wishes))
+            working = [c for c in table.matching((os, storage, image)) if table.obstacle(c) is None]
             if working:
                 best = min(working, key=table.cost)
                 changes = " and ".join(f"{_AXES[i]}: {best[i]}" for i in given_up)
@@ -140,12 +140,15 @@ class _Table:
     def all(self) -> Iterator[_Combination]:
         return product(OperatingSystem, LocalStorage, ImageDelivery)
 
-    def matching(self, wishes: tuple[object, ...]) -> list[_Combination]:
-        return [
-            c
-            for c in self.all()
-            if all(wish in (AUTO, part) for wish, part in zip(wishes, c, strict=True))
-        ]
+    def matching(self, wishes: tuple[str, str, str]) -> list[_Combination]:
+        os, storage, image = wishes
+        return list(
+            product(
+                OperatingSystem if os == AUTO else [OperatingSystem(os)],
+                LocalStorage if storage == AUTO else [LocalStorage(storage)],
+                ImageDelivery if image == AUTO else [ImageDelivery(image)],
+            )
+        )
 
     def seconds(self, combination: _Combination) -> float:
         os, _, image = combination

@@ -58,10 +58,12 @@ def deploy(plan: StackPlan, contract: ClusterContract, secrets: Secrets) -> dict
     """Serve every model of `plan` on the cluster of `contract`.
 
     Returns the stack outputs: `endpoints` by model and the API key, a secret. Raises ContractError
-    when a model needs a shared file system that the cluster does not have.
+    when a model needs a shared file system that the cluster does not have, RunError for a gated model
+    without a token.
     """
     if not plan.models:
         return {}
+    _refuse_gated_without_token(plan, secrets)
     provider = contract.provider or kubernetes.Provider("workload", kubeconfig=contract.kubeconfig)
     opts = ResourceOptions(provider=provider)
     images = Images(plan.images, contract.registry_mirrors)
@@ -93,6 +95,15 @@ def deploy(plan: StackPlan, contract: ClusterContract, secrets: Secrets) -> dict
         "endpoints": Output.from_input({m.name: endpoint(m) for m in plan.models.values()}),
         "apiKey": api_key,
     }
+
+
+def _refuse_gated_without_token(plan: StackPlan, secrets: Secrets) -> None:
+    gated = [f"models.{m.name} ({m.repository})" for m in plan.models.values() if m.gated]
+    if gated and secrets.hugging_face_token is None:
+        raise pulumi.RunError(
+            f"{', '.join(gated)}: gated on the Hugging Face Hub, and this stack has no token. Accept "
+            "the terms there, then: pulumi config set --secret coldstart:huggingFaceToken"
+        )
 
 
 def generated_key() -> Output[str]:
