@@ -14,7 +14,10 @@ from coldstart.spec.model import CompileCache, ImageDelivery, OperatingSystem, W
 
 @dataclass(frozen=True, slots=True)
 class ColdStart:
-    """What decides how long a replica takes: node, image, weights, caches."""
+    """What decides how long a replica takes: node, image, weights, caches.
+
+    `parallel_loader` is false for load formats that read one range after another.
+    """
 
     instance: InstanceType
     operating_system: OperatingSystem
@@ -24,6 +27,7 @@ class ColdStart:
     tensor_parallel: int
     weights: WeightsPath
     compile_cache: CompileCache
+    parallel_loader: bool = True
 
 
 def network_bytes_per_second(instance: InstanceType) -> float:
@@ -142,6 +146,7 @@ def baseline(start: ColdStart, catalog: Catalog) -> Timeline:
         start.tensor_parallel,
         WeightsPath.LOCAL,
         CompileCache.NONE,
+        parallel_loader=False,
     )
     phases = [*_node_phases(plain, catalog)]
     serial = catalog.figure("weights.efs.serial")
@@ -164,7 +169,7 @@ def baseline(start: ColdStart, catalog: Catalog) -> Timeline:
         first_node=True,
     )
     phases.append(Phase("image", "engine image", seconds, ("stage",), source))
-    return timeline([*phases, *_engine_phases(plain, catalog, ("image",), fast_loader=False)])
+    return timeline([*phases, *_engine_phases(plain, catalog, ("image",))])
 
 
 def _node_phases(start: ColdStart, catalog: Catalog) -> list[Phase]:
@@ -204,17 +209,15 @@ def _load_rate(start: ColdStart, catalog: Catalog) -> tuple[float, str]:
     rate = figure.bytes_per_second or float("inf")
     if start.weights is not WeightsPath.LOCAL:
         rate = min(rate, network_bytes_per_second(start.instance))
+    if not start.parallel_loader:
+        plain = catalog.figure("weights.gp3.default_loader")
+        return min(rate, plain.bytes_per_second or rate), plain.source
     return rate, figure.source
 
 
-def _engine_phases(
-    start: ColdStart, catalog: Catalog, after: tuple[str, ...], *, fast_loader: bool = True
-) -> list[Phase]:
+def _engine_phases(start: ColdStart, catalog: Catalog, after: tuple[str, ...]) -> list[Phase]:
     billion = start.model.parameters_billion
     rate, load_source = _load_rate(start, catalog)
-    if not fast_loader:
-        slow = catalog.figure("weights.gp3.default_loader")
-        rate, load_source = slow.bytes_per_second or rate, slow.source
     state = "warm" if start.compile_cache is CompileCache.GOLDEN else "cold"
     compiled, compile_source = interpolated(f"compile.{state}.", billion, catalog)
     graphs, graphs_source = interpolated("graphs.", billion, catalog)

@@ -161,7 +161,7 @@ class _Table:
         )
         return node + pull
 
-    def cost(self, combination: _Combination) -> tuple[float, float, int]:
+    def cost(self, combination: _Combination) -> tuple[float, float, int, int]:
         """Local disks used well come first, then seconds, then the plainer way."""
         _, storage, image = combination
         keeps_nvme = storage is LocalStorage.RAID0 or (
@@ -171,6 +171,7 @@ class _Table:
             0.0 if keeps_nvme or not self.nvme else 1.0,
             self.seconds(combination),
             list(LocalStorage).index(storage),
+            _PLAINEST_IMAGE.index(image),
         )
 
     def obstacle(self, combination: _Combination) -> _Obstacle | None:
@@ -303,6 +304,13 @@ class _Table:
         return _SECOND_BEST.get(str(value), "equal here, and less common")
 
 
+_PLAINEST_IMAGE = (
+    ImageDelivery.SNAPSHOT,
+    ImageDelivery.PARALLEL,
+    ImageDelivery.REGISTRY,
+    ImageDelivery.PEER,
+)
+"""Between equal times the one with less to run: a peer mirror is a DaemonSet on every node."""
 _STORAGE_REASONS = {
     LocalStorage.RAID0: "Karpenter stripes the NVMe disks for containerd, kubelet and pods, with "
     "no script and no privileged pod",

@@ -69,7 +69,7 @@ def plan_stack(spec: StackSpec, catalog: Catalog | None = None) -> StackPlan:
             model = _caught(errors, partial(plan_model, name, context, pools[model_spec.node_pool]))
             if model is not None:
                 models[name] = model
-    errors += [*_name_errors(pools), *_capacity_errors(pools, models)]
+    errors += [*_name_errors(pools), *_capacity_errors(pools, models, known)]
     if errors or network is None:
         raise PlanFailedError(f"stacks/Pulumi.{spec.stack}.yaml", errors)
     models = _with_surge(context, pools, models)
@@ -127,13 +127,17 @@ def _name_errors(pools: Mapping[str, PoolPlan]) -> list[PlanError]:
 
 
 def _capacity_errors(
-    pools: Mapping[str, PoolPlan], models: Mapping[str, ModelPlan]
+    pools: Mapping[str, PoolPlan], models: Mapping[str, ModelPlan], catalog: Catalog
 ) -> list[PlanError]:
-    """A maximum that the pool's own limit can never reach is a promise nobody keeps."""
+    """A maximum that the pool's own limit can never reach is a promise nobody keeps.
+
+    Counted with the type Karpenter is expected to start, not with the largest the pool allows.
+    """
     errors = []
     for name, model in models.items():
         pool = pools[model.pool]
-        per_node = pool.gpus_per_node // model.fit.tensor_parallel
+        expected = catalog.instance(model.expected_instance_type)
+        per_node = expected.accelerator_count // model.fit.tensor_parallel
         possible = pool.max_nodes * per_node
         if model.scaling.max_replicas > possible:
             needed = -(-model.scaling.max_replicas // per_node)

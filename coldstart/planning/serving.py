@@ -1,36 +1,24 @@
-"""One model, decided: weights, loader, compile cache, probes, drain, scaling, rollout."""
+"""One model, decided: where its weights come from, how they load, what is compiled beforehand."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from coldstart.catalog import Catalog, EngineVersion, Model
+from coldstart.catalog import EngineVersion, Model
 from coldstart.planning.cold_start import ColdStart, baseline, predict
+from coldstart.planning.compile_cache import cache_key
 from coldstart.planning.context import Context
 from coldstart.planning.decision import Candidate, Decision, PlanError, Rejection, choose
 from coldstart.planning.fit import STREAMER_BUFFER_MIB, Placement, place
-from coldstart.planning.model import (
-    CompileCachePlan,
-    DrainPlan,
-    HostPlan,
-    ModelPlan,
-    PoolPlan,
-    ProbePlan,
-    RolloutPlan,
-    ScalingPlan,
-    Trigger,
-    WakePlan,
-)
+from coldstart.planning.model import CompileCachePlan, HostPlan, ModelPlan, PoolPlan
+from coldstart.planning.operation import drain_plan, probe_plan, rollout_plan, scaling_plan
 from coldstart.planning.timeline import Timeline
 from coldstart.render.engine import engine_arguments, engine_environment
 from coldstart.spec.model import (
     AUTO,
-    CapacityType,
     CompileCache,
     LocalStorage,
     ModelSpec,
@@ -40,17 +28,8 @@ from coldstart.units import MIB, format_bytes, format_seconds
 
 SCRATCH_BESIDE_WEIGHTS_MIB = 20_480
 """Compile cache, logs and /tmp of the engine."""
-PROBE_PERIOD_SECONDS = 2
-"""A probe that fires every other second adds one second to a start on average; its budget is the
-threshold's business."""
-PROBE_SAFETY_FACTOR = 3
-ENDPOINT_REMOVAL_SECONDS = 15
-"""Until every proxy has dropped the endpoint; during its own drain vLLM still answers /health with
-200 and new requests with 500 (vLLM launcher, --shutdown-timeout)."""
-TEARDOWN_SECONDS = 15
-"""Engine exit after the last request: 5 to 8 s seen without a GPU, more with NCCL."""
-MIN_COOLDOWN_SECONDS = 300
-POLLING_SECONDS = 5
+ONE_RANGE_AT_A_TIME = ("hf", "mistral", "npcache", "pt", "safetensors")
+"""Load formats without parallel reads (vllm/model_executor/model_loader)."""
 QUEUE_DEPTH_PER_SEQUENCE = 4
 """Requests a replica queues per running one before it answers 503: beyond four generations of
 waiting a client is better told to retry."""
@@ -68,12 +47,12 @@ def plan_model(name: str, context: Context, pool: PoolPlan, *, surge_gpus: int =
     start = ways.start(weights.value, cache.value)
     cold, first = predict(start, catalog), predict(start, catalog, first_node=True)
     warm = predict(start, catalog, warm_node=True)
-    _check_budget(path, model_spec, first)
     fit = placement.fit
     load_format, loader_config = _loader(
         path, model_spec, weights.value, fit.tensor_parallel, engine
     )
-    drain = _drain(model_spec, pool, catalog)
+    _check_budget(path, model_spec, first)
+    drain = drain_plan(model_spec, pool, catalog)
     arguments = engine_arguments(
         name=name,
         fit=fit,
@@ -119,10 +98,10 @@ def plan_model(name: str, context: Context, pool: PoolPlan, *, surge_gpus: int =
         compile_cache=CompileCachePlan(cache, key, factors),
         engine_args=arguments,
         environment=environment,
-        probe=_probe(ways.start(weights.value, CompileCache.NONE), engine, catalog),
+        probe=probe_plan(ways.start(weights.value, CompileCache.NONE), engine, catalog),
         drain=drain,
-        scaling=_scaling(name, model_spec, first),
-        rollout=_rollout(model_spec, fit.tensor_parallel, surge_gpus),
+        scaling=scaling_plan(name, model_spec, first),
+        rollout=rollout_plan(model_spec, fit.tensor_parallel, surge_gpus),
         warm_replicas=model_spec.scaling.min,
         cold_start=cold,
         first_node=first,
@@ -176,6 +155,7 @@ class _Ways:
             placement.fit.tensor_parallel,
             way,
             cache,
+            parallel_loader=self.spec.load_format not in ONE_RANGE_AT_A_TIME,
         )
 
     def weights(self) -> Decision[WeightsPath]:
@@ -213,30 +193,6 @@ def _staging(size: str, line: Timeline) -> str:
     if late <= 0:
         return f"{size} reach local NVMe while the engine image is still pulled"
     return f"{size} reach local NVMe {format_seconds(late)} after the engine image"
-
-
-def _cache_mode(
-    path: str, model_spec: ModelSpec, ways: _Ways, way: WeightsPath
-) -> Decision[CompileCache]:
-    warm, cold = (
-        predict(ways.start(way, mode), ways.catalog)
-        for mode in (CompileCache.GOLDEN, CompileCache.NONE)
-    )
-    saved = cold.phase("compile").seconds - warm.phase("compile").seconds
-    wish = None if model_spec.compile_cache == AUTO else CompileCache(model_spec.compile_cache)
-    return choose(
-        [
-            Candidate(
-                CompileCache.GOLDEN,
-                warm.total_seconds,
-                f"restoring a verified archive saves {format_seconds(saved)} of compilation "
-                "in every start",
-            ),
-            Candidate(CompileCache.NONE, cold.total_seconds, "every pod compiles for itself"),
-        ],
-        path=f"{path}.compileCache",
-        wish=wish,
-    )
 
 
 def _loader(
@@ -279,35 +235,28 @@ def _loader(
     return decision, config
 
 
-def cache_key(
-    arguments: tuple[str, ...],
-    environment: Mapping[str, str],
-    engine: EngineVersion,
-    engine_digest: str,
-    pool: PoolPlan,
-    model_path: str,
-    model_spec: ModelSpec,
-) -> tuple[str, Mapping[str, str]]:
-    """The name of a golden archive, and what it stands for.
-
-    Two pods get the same key only when vLLM would compute the same hash: image, GPU, flags, model
-    path and revision, and every VLLM_* variable its own hash reads.
-    """
-    read = {
-        k: v
-        for k, v in environment.items()
-        if k.startswith("VLLM_") and k not in engine.compile_cache_ignored_environment
-    }
-    factors = {
-        "engine": engine_digest,
-        "accelerator": pool.accelerator,
-        "model": f"{model_spec.repository}@{model_spec.revision}",
-        "path": model_path,
-        "arguments": " ".join(arguments),
-        "environment": json.dumps(read, sort_keys=True),
-    }
-    text = json.dumps(factors, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:20], factors
+def _cache_mode(
+    path: str, model_spec: ModelSpec, ways: _Ways, way: WeightsPath
+) -> Decision[CompileCache]:
+    warm, cold = (
+        predict(ways.start(way, mode), ways.catalog)
+        for mode in (CompileCache.GOLDEN, CompileCache.NONE)
+    )
+    saved = cold.phase("compile").seconds - warm.phase("compile").seconds
+    wish = None if model_spec.compile_cache == AUTO else CompileCache(model_spec.compile_cache)
+    return choose(
+        [
+            Candidate(
+                CompileCache.GOLDEN,
+                warm.total_seconds,
+                f"restoring a verified archive saves {format_seconds(saved)} of compilation "
+                "in every start",
+            ),
+            Candidate(CompileCache.NONE, cold.total_seconds, "every pod compiles for itself"),
+        ],
+        path=f"{path}.compileCache",
+        wish=wish,
+    )
 
 
 def _check_budget(path: str, model_spec: ModelSpec, cold: Timeline) -> None:
@@ -320,82 +269,5 @@ def _check_budget(path: str, model_spec: ModelSpec, cold: Timeline) -> None:
         f"{format_seconds(budget)} cannot be kept: a start on a fresh node takes "
         f"{format_seconds(cold.total_seconds)}, most of it "
         + ", ".join(f"{p.name} {format_seconds(p.seconds)}" for p in slowest)
-        + ".\nA budget this plan keeps: "
-        f"{math.ceil(cold.total_seconds / 10) * 10}s; warmNodes on the pool takes node and image "
-        "out of the path",
-    )
-
-
-def _probe(worst: ColdStart, engine: EngineVersion, catalog: Catalog) -> ProbePlan:
-    """Covers a start whose golden archive is missing, with room, and never less than vLLM waits."""
-    line = predict(worst, catalog)
-    covers = math.ceil(line.total_seconds - line.end("image"))
-    budget = max(PROBE_SAFETY_FACTOR * covers, engine.ready_timeout_seconds_default)
-    return ProbePlan(PROBE_PERIOD_SECONDS, math.ceil(budget / PROBE_PERIOD_SECONDS), covers)
-
-
-def _drain(model_spec: ModelSpec, pool: PoolPlan, catalog: Catalog) -> DrainPlan:
-    shutdown = math.ceil(model_spec.max_request_duration)
-    grace = ENDPOINT_REMOVAL_SECONDS + shutdown + TEARDOWN_SECONDS
-    spot = any(CapacityType.SPOT in p.capacity_types for p in pool.capacity.value)
-    notice = int(catalog.limit("spot_interruption_notice_seconds").value) if spot else None
-    reason = f"requests of up to {format_seconds(shutdown)} finish"
-    if notice is not None and grace > notice:
-        left = notice - ENDPOINT_REMOVAL_SECONDS - TEARDOWN_SECONDS
-        reason += (
-            f"; a spot interruption leaves {notice} s, so there only those of up to {left} s "
-            "do: clients must retry the rest"
-        )
-    return DrainPlan(ENDPOINT_REMOVAL_SECONDS, shutdown, grace, notice, reason)
-
-
-def _scaling(name: str, model_spec: ModelSpec, first: Timeline) -> ScalingPlan:
-    bounds = model_spec.scaling
-    chosen = f'{{namespace="{name}"}}'
-    start_seconds = math.ceil(first.total_seconds)
-    return ScalingPlan(
-        min_replicas=bounds.min,
-        max_replicas=bounds.max,
-        polling_seconds=POLLING_SECONDS,
-        cooldown_seconds=max(MIN_COOLDOWN_SECONDS, 2 * start_seconds),
-        triggers=(
-            Trigger(
-                "waiting",
-                f"sum(vllm:num_requests_waiting{chosen})",
-                str(bounds.waiting_requests),
-                "0",
-            ),
-            Trigger(
-                "kv-cache",
-                f"100 * sum(vllm:kv_cache_usage_perc{chosen})",
-                str(bounds.kv_cache_percent),
-                "1",
-            ),
-        ),
-        fallback_replicas=max(1, bounds.min),
-        fallback_failures=3,
-        scale_up_pods=max(1, math.ceil(bounds.max / 2)),
-        scale_up_period_seconds=15,
-        scale_down_window_seconds=max(MIN_COOLDOWN_SECONDS, start_seconds),
-        scale_down_period_seconds=max(60, start_seconds),
-        wake=WakePlan(model_spec.scaling.waiting_requests, start_seconds)
-        if bounds.min == 0
-        else None,
-    )
-
-
-def _rollout(model_spec: ModelSpec, gpus: int, surge_gpus: int) -> Decision[RolloutPlan]:
-    surge, scarce = RolloutPlan(1, 0), RolloutPlan(0, 1)
-    if surge_gpus >= gpus:
-        return Decision(
-            surge,
-            f"{surge_gpus} GPUs of the pool are free at full scale, so a new "
-            "replica starts before an old one stops",
-            (Rejection(scarce, "serves with one replica less during a rollout"),),
-        )
-    return Decision(
-        scarce,
-        f"at full scale {surge_gpus} GPUs of the pool are free and a replica "
-        f"needs {gpus}: an extra one would wait for ever",
-        (Rejection(surge, "the rollout would wait for a GPU that never comes"),),
+        + f".\nA budget this plan keeps: {math.ceil(cold.total_seconds / 10) * 10}s",
     )

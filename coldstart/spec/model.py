@@ -290,6 +290,15 @@ class EngineSpec(_Spec):
     ) = None
     image_size: SizeBytes | None = Field(default=None, gt=0, le=LARGEST_IMAGE_BYTES)
 
+    @model_validator(mode="after")
+    def _measured(self) -> Self:
+        if (self.image is None) != (self.image_size is None):
+            raise ValueError(
+                "image and imageSize go together: the time to pull an image follows from its "
+                "compressed size, which the registry shows"
+            )
+        return self
+
 
 class StackSpec(_Spec):
     """One stack file, whole."""

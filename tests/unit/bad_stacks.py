@@ -71,7 +71,7 @@ FIELDS = (
     _Field((f"{C}storage",), _MAPPING),
     _Field((f"{C}storage", "sharedFileSystem"), _FLAG),
     _Field((f"{C}engine",), (*_MAPPING, {"image": "vllm:latest"}, {"image": 5})),
-    _Field((f"{C}engine",), ({"imageSize": 5}, {"imageSize": "0GB"}, {"imageSize": "9EB"})),
+    _Field((f"{C}engine",), ({"imageSize": 5}, {"imageSize": "0GB"}, {"imageSize": "9GB"})),
     _Field((f"{C}nodePools",), (*_MAPPING, None)),
     _Field(A100, (*_MAPPING, None)),
     _Field((*A100, "accelerator"), (*_TEXT, "nvidia-a100-40g", "nvidia-t4g-16gb")),

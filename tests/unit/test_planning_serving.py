@@ -12,8 +12,9 @@ from stack_examples import A100, BIG, L40S, SMALL, C, planned, refused
 
 from coldstart.catalog import load
 from coldstart.planning import ModelPlan, PoolPlan
+from coldstart.planning.compile_cache import cache_key
+from coldstart.planning.operation import ENDPOINT_REMOVAL_SECONDS, TEARDOWN_SECONDS
 from coldstart.planning.plan import ENGINE
-from coldstart.planning.serving import ENDPOINT_REMOVAL_SECONDS, TEARDOWN_SECONDS, cache_key
 from coldstart.spec import CompileCache, ModelSpec, WeightsPath
 from coldstart.units import parse_duration_seconds
 
@@ -290,6 +291,8 @@ def test_variables_vllm_does_not_hash_leave_the_archive_its_name() -> None:
         ((*L40S, "os"), "al2023"),
         ((f"{C}network", "zones"), 2),
         ((*BIG, "maxConcurrency"), 8),
+        ((*SMALL, "maxRequestDuration"), "2m"),
+        ((*SMALL, "loadFormat"), "fastsafetensors"),
     ],
 )
 def test_what_vllm_never_sees_keeps_the_archive(key: Any, value: Any) -> None:
@@ -304,13 +307,19 @@ def test_what_vllm_never_sees_keeps_the_archive(key: Any, value: Any) -> None:
         ((*SMALL, "precision"), "fp8"),
         ((*SMALL, "weights"), "stream"),
         ((*SMALL, "source"), "hf://Qwen/Qwen3-8B@" + "1" * 40),
-        ((f"{C}engine",), {"image": "docker.io/x/vllm@sha256:" + "1" * 64}),
+        ((f"{C}engine",), {"image": "docker.io/x/vllm@sha256:" + "1" * 64, "imageSize": "9GB"}),
         ((*L40S, "accelerator"), "nvidia-h100-80gb"),
     ],
 )
 def test_what_changes_the_compiled_code_changes_the_archive(key: Any, value: Any) -> None:
     changes = {key: value, (*SMALL, "coldStartBudget"): "20m", (*BIG, "coldStartBudget"): "20m"}
     assert small(changes).compile_cache.key != small().compile_cache.key
+
+
+def test_a_load_format_that_reads_one_range_at_a_time_is_predicted_slower() -> None:
+    budget = {(*SMALL, "coldStartBudget"): "20m"}
+    plain = small({(*SMALL, "loadFormat"): "safetensors", **budget})
+    assert plain.cold_start.phase("load").seconds > 5 * small().cold_start.phase("load").seconds
 
 
 def test_the_same_stack_file_always_gives_the_same_plan() -> None:
