@@ -107,7 +107,8 @@ class ClusterContract:
         found = reference.require_output("contract").apply(
             lambda value: verified(value, stack, plan)
         )
-        shared = found["sharedFileSystem"]
+        # The engine keeps no null in outputs: without a shared file system there is no such key.
+        shared = found["sharedFileSystem"] if plan.shared_file_system.value else None
         return ClusterContract(
             name=found["name"],
             platform=plan.spec.platform,
@@ -119,14 +120,14 @@ class ClusterContract:
                 found["objectStore"]["bucket"],
                 found["objectStore"]["rclone"],
             ),
-            shared_file_system=SharedFileSystem(
+            shared_file_system=None
+            if shared is None
+            else SharedFileSystem(
                 shared["driver"],
                 shared["volumeHandles"],
                 shared["mountOptions"],
                 shared["capacity"],
-            )
-            if plan.shared_file_system.value
-            else None,
+            ),
             registry_mirrors=found["registryMirrors"],
             pools=found["pools"],
         )
@@ -155,6 +156,11 @@ def verified(value: Mapping[str, Any], stack: str, plan: StackPlan) -> Mapping[s
         raise ContractError(
             f"stack {stack} exports contract schema {version}, this program reads "
             f"{SCHEMA_VERSION}: run pulumi up on {stack} with the same version of this project"
+        )
+    if plan.shared_file_system.value and not value.get("sharedFileSystem"):
+        raise ContractError(
+            f"stack {stack} has no shared file system, which this stack's file asks for: set "
+            f"storage.sharedFileSystem: true there and run pulumi up on {stack} first"
         )
     for name in sorted({model.pool for model in plan.models.values()}):
         promised, expected = value["pools"].get(name), pool_facts(plan.pools[name])

@@ -17,6 +17,7 @@ NOT_COMPILED = (
     "--gpu-memory-utilization",
     "--load-format",
     "--model-loader-extra-config",
+    "--max-num-queued-reqs",
     "--shutdown-timeout",
     "--disable-access-log-for-endpoints",
     "--disable-fastapi-docs",

@@ -73,7 +73,11 @@ class KarpenterPool:
 
 @dataclass(frozen=True, slots=True)
 class VolumePlan:
-    """One encrypted gp3 volume of a node."""
+    """One encrypted gp3 volume of a node.
+
+    `root` marks the one that holds the kubelet's directory, as Karpenter means it, not the one the
+    node boots from: on it Karpenter counts the scratch space of pods.
+    """
 
     device_name: str
     size_gib: int

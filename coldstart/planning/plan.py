@@ -39,10 +39,11 @@ ENGINE = "vllm-0.31.0"
 class PlanFailedError(Exception):
     """Every wish of a stack file that cannot work."""
 
-    def __init__(self, file: str, errors: list[PlanError]) -> None:
+    def __init__(self, spec: StackSpec, errors: list[PlanError]) -> None:
         self.errors = errors
+        file = f"stacks/Pulumi.{spec.stack}.yaml"
         super().__init__(
-            "\n".join(Problem(error.path, error.message).render(file) for error in errors)
+            "\n".join(Problem(e.path, e.message, spec.line_of(e.path)).render(file) for e in errors)
         )
 
 
@@ -71,7 +72,7 @@ def plan_stack(spec: StackSpec, catalog: Catalog | None = None) -> StackPlan:
                 models[name] = model
     errors += [*_name_errors(pools), *_capacity_errors(pools, models, known)]
     if errors or network is None:
-        raise PlanFailedError(f"stacks/Pulumi.{spec.stack}.yaml", errors)
+        raise PlanFailedError(spec, errors)
     models = _with_surge(context, pools, models)
     cluster = _cluster(spec, known)
     return StackPlan(

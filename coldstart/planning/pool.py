@@ -188,12 +188,10 @@ def _volumes(chosen: Delivery, pool: NodePoolSpec, context: Context) -> tuple[Vo
             BOTTLEROCKET_ROOT_GIB,
             limit("gp3_baseline_iops"),
             limit("gp3_baseline_mib_per_second"),
-            root=True,
         ),
         replace(
             main,
             device_name="/dev/xvdb",
-            root=False,
             snapshot_id=pool.image_snapshot if snapshot else None,
             initialization_rate_mib_per_second=rate if snapshot else None,
         ),

@@ -32,7 +32,8 @@ ONE_RANGE_AT_A_TIME = ("hf", "mistral", "npcache", "pt", "safetensors")
 """Load formats without parallel reads (vllm/model_executor/model_loader)."""
 QUEUE_DEPTH_PER_SEQUENCE = 4
 """Requests a replica queues per running one before it answers 503: beyond four generations of
-waiting a client is better told to retry."""
+waiting a client is better told to retry. vLLM's limit counts the running ones as well
+(vllm/v1/engine/async_llm.py, check_admission)."""
 
 
 def plan_model(name: str, context: Context, pool: PoolPlan, *, surge_gpus: int = 0) -> ModelPlan:
@@ -60,7 +61,7 @@ def plan_model(name: str, context: Context, pool: PoolPlan, *, surge_gpus: int =
         load_format=load_format.value,
         loader_config=loader_config,
         shutdown_timeout_seconds=drain.shutdown_timeout_seconds,
-        queued_requests=QUEUE_DEPTH_PER_SEQUENCE * fit.max_num_seqs,
+        unfinished_requests=(1 + QUEUE_DEPTH_PER_SEQUENCE) * fit.max_num_seqs,
     )
     environment = engine_environment(
         tensor_parallel=fit.tensor_parallel, streamer_buffer_bytes=STREAMER_BUFFER_MIB * MIB
@@ -119,7 +120,7 @@ def _schedulable(host: HostPlan, pool: PoolPlan) -> HostPlan:
     """
     if pool.local_storage.value is LocalStorage.RAID0:
         return host
-    volume_mib = max(volume.size_gib for volume in pool.volumes) * 1024
+    volume_mib = next(volume.size_gib for volume in pool.volumes if volume.root) * 1024
     return replace(host, ephemeral_storage_mib=min(host.ephemeral_storage_mib, volume_mib // 2))
 
 

@@ -23,7 +23,7 @@ def engine_arguments(
     load_format: str,
     loader_config: Mapping[str, Any],
     shutdown_timeout_seconds: int,
-    queued_requests: int,
+    unfinished_requests: int,
 ) -> tuple[str, ...]:
     """What follows the model path in `vllm serve`, in a stable order: it is part of a cache key."""
     arguments = [
@@ -35,7 +35,7 @@ def engine_arguments(
         f"--gpu-memory-utilization={fit.gpu_memory_utilization:g}",
         f"--max-num-seqs={fit.max_num_seqs}",
         f"--max-num-batched-tokens={8192 if fit.kv_cache_gib >= LARGE_GPU_KV_GIB else 2048}",
-        f"--max-num-queued-reqs={queued_requests}",
+        f"--max-num-queued-reqs={unfinished_requests}",
         f"--load-format={load_format}",
         f"--shutdown-timeout={shutdown_timeout_seconds}",
         "--disable-access-log-for-endpoints=/health,/metrics,/ping",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,10 +172,36 @@ def staging_mib(model: ModelPlan) -> int:
 
 
 def gpus_allowed(model: ModelPlan) -> int:
-    """GPUs the tenant may hold: every replica, one rollout step, and one publishing Job."""
+    """GPUs the tenant may hold: every replica, one rollout step, and one publishing Job.
+
+    The step is a replica more in either rollout: a new one before, or an old one that still drains.
+    """
+    rollout = model.rollout.value
     publisher = 1 if restores_cache(model) else 0
-    replicas = model.scaling.max_replicas + model.rollout.value.max_surge + publisher
-    return replicas * model.fit.tensor_parallel
+    replicas = model.scaling.max_replicas + max(rollout.max_surge, rollout.max_unavailable)
+    return (replicas + publisher) * model.fit.tensor_parallel
+
+
+def fills_a_node(model: ModelPlan, pool: PoolPlan) -> bool:
+    """Whether a second replica would need a second node anyway."""
+    return pool.gpus_per_node < 2 * model.fit.tensor_parallel
+
+
+def reserved_resources(pool: PoolPlan, models: Iterable[ModelPlan]) -> dict[str, str]:
+    """What holds a warm node of `pool`: its GPUs, and what the neediest replica asks for.
+
+    With less Karpenter would keep a node that no replica fits on once the place is free.
+    """
+    hosts = [model.host for model in models if model.pool == pool.name]
+    cpu = max((h.cpu_request_millicores + h.stager_cpu_millicores for h in hosts), default=10)
+    memory = max((h.memory_request_mib + h.stager_memory_mib for h in hosts), default=32)
+    scratch = max((h.ephemeral_storage_mib for h in hosts), default=0)
+    return {
+        "cpu": f"{cpu}m",
+        "memory": f"{memory}Mi",
+        "ephemeral-storage": f"{scratch}Mi",
+        pool.resource_name: str(pool.gpus_per_node),
+    }
 
 
 def tolerated_taints(model: ModelPlan, pool: PoolPlan) -> tuple[Taint, ...]:
@@ -249,6 +275,7 @@ __all__ = [
     "compile_cache_archive",
     "digest",
     "fetch_seconds",
+    "fills_a_node",
     "gpus_allowed",
     "literal",
     "needs_stager",
@@ -257,6 +284,7 @@ __all__ = [
     "publish_seconds",
     "reads_object_store",
     "remote_environment",
+    "reserved_resources",
     "scale_behavior",
     "script",
     "stager_environment",

@@ -19,6 +19,7 @@ from coldstart.spec.problems import (
     did_you_mean,
     dotted,
     from_pydantic,
+    line_of,
     quoted,
 )
 from coldstart.spec.references import reference_problems
@@ -222,6 +223,7 @@ def parse_config(
     problems += reference_problems(data)
     if problems or spec is None:
         raise SpecError(file, [_placed(problem, lines) for problem in problems])
+    spec._lines = lines
     return spec
 
 
@@ -328,7 +330,4 @@ def _layer_problems(data: Mapping[str, Any]) -> list[Problem]:
 
 
 def _placed(problem: Problem, lines: Lines) -> Problem:
-    path = problem.path
-    while path and path not in lines:
-        path = path.rpartition("[")[0] if path.endswith("]") else path.rpartition(".")[0]
-    return Problem(problem.path, problem.message, lines.get(path) if path else None)
+    return Problem(problem.path, problem.message, line_of(problem.path, lines))

@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -24,6 +25,7 @@ from coldstart.spec.fields import (
     VpcBlock,
     written,
 )
+from coldstart.spec.problems import line_of
 from coldstart.units import DurationSeconds, SizeBytes
 
 
@@ -319,6 +321,12 @@ class StackSpec(_Spec):
     engine: EngineSpec = EngineSpec()
     node_pools: Mapping[ResourceName, NodePoolSpec] = Field(default_factory=dict)
     models: Mapping[ResourceName, ModelSpec] = Field(default_factory=dict)
+
+    _lines: Mapping[str, int] = PrivateAttr(default_factory=dict)
+
+    def line_of(self, path: str) -> int | None:
+        """The line of the stack file a dotted path stands in; None without a file."""
+        return line_of(path, self._lines)
 
     @property
     def tenants(self) -> tuple[str, ...]:

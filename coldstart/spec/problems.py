@@ -35,6 +35,13 @@ class Problem:
         return head + "\n  ".join(visible(line) for line in self.message.split("\n"))
 
 
+def line_of(path: str, lines: Mapping[str, int]) -> int | None:
+    """The line of `path`, or of the nearest key around it that stands in the file."""
+    while path and path not in lines:
+        path = path.rpartition("[")[0] if path.endswith("]") else path.rpartition(".")[0]
+    return lines.get(path) if path else None
+
+
 class SpecError(Exception):
     """A stack file that cannot be used; carries every problem found."""
 

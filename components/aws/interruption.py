@@ -52,7 +52,10 @@ class InterruptionQueue(ComponentResource):
         aws.sqs.QueuePolicy(
             f"{name}-policy",
             queue_url=queue.url,
-            policy=queue_policy(args.account.arn("sqs", queue_name(args.cluster_name))),
+            policy=queue_policy(
+                args.account.arn("sqs", queue_name(args.cluster_name)),
+                args.account.arn("events", "rule/*"),
+            ),
             opts=child,
         )
         for event, (source, detail) in EVENTS.items():
@@ -74,15 +77,19 @@ class InterruptionQueue(ComponentResource):
         self.register_outputs({"name": self.name})
 
 
-def queue_policy(queue_arn: str) -> str:
-    """EventBridge may send, nobody may speak plain HTTP."""
+def queue_policy(queue_arn: str, rule_arns: str) -> str:
+    """EventBridge may send for the account's own rules, nobody may speak plain HTTP.
+
+    Karpenter's template lets the rules of every account in, and a false notice drains a node.
+    """
     return document(
         {
             "Sid": "EventsMaySend",
             "Effect": "Allow",
-            "Principal": {"Service": ["events.amazonaws.com", "sqs.amazonaws.com"]},
+            "Principal": {"Service": "events.amazonaws.com"},
             "Action": "sqs:SendMessage",
             "Resource": queue_arn,
+            "Condition": {"ArnLike": {"aws:SourceArn": rule_arns}},
         },
         only_tls("sqs:*", queue_arn),
     )

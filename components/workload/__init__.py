@@ -58,13 +58,19 @@ def deploy(plan: StackPlan, contract: ClusterContract, secrets: Secrets) -> dict
     """Serve every model of `plan` on the cluster of `contract`.
 
     Returns the stack outputs: `endpoints` by model and the API key, a secret. Raises ContractError
-    when a model needs a shared file system that the cluster does not have, RunError for a gated model
-    without a token.
+    when a model needs a shared file system that the cluster does not have, RunError for a gated
+    model without a token.
     """
     if not plan.models:
         return {}
     _refuse_gated_without_token(plan, secrets)
-    provider = contract.provider or kubernetes.Provider("workload", kubeconfig=contract.kubeconfig)
+    provider = contract.provider or kubernetes.Provider(
+        "workload",
+        kubeconfig=contract.kubeconfig,
+        # Otherwise a renewed certificate or endpoint would replace the provider and all it made.
+        cluster_identifier=contract.name,
+        enable_server_side_apply=True,
+    )
     opts = ResourceOptions(provider=provider)
     images = Images(plan.images, contract.registry_mirrors)
     environment = plan.spec.environment
@@ -84,7 +90,9 @@ def deploy(plan: StackPlan, contract: ClusterContract, secrets: Secrets) -> dict
     if warm:
         WarmCapacity(
             "warm-capacity",
-            WarmCapacityArgs(warm, images, str(environment), after=platform.priorities),
+            WarmCapacityArgs(
+                warm, tuple(plan.models.values()), images, str(environment), platform.priorities
+            ),
             opts,
         )
     api_key = Output.secret(secrets.api_key or generated_key())
@@ -101,8 +109,8 @@ def _refuse_gated_without_token(plan: StackPlan, secrets: Secrets) -> None:
     gated = [f"models.{m.name} ({m.repository})" for m in plan.models.values() if m.gated]
     if gated and secrets.hugging_face_token is None:
         raise pulumi.RunError(
-            f"{', '.join(gated)}: gated on the Hugging Face Hub, and this stack has no token. Accept "
-            "the terms there, then: pulumi config set --secret coldstart:huggingFaceToken"
+            f"{', '.join(gated)}: gated on the Hugging Face Hub, and this stack has no token. "
+            "Accept the terms there, then: pulumi config set --secret coldstart:huggingFaceToken"
         )
 
 

@@ -160,7 +160,9 @@ def deployment_spec(
                 account=SERVING_ACCOUNT,
                 priority=names.SERVING_PRIORITY,
                 grace_seconds=model.drain.grace_seconds,
-                spread_over=spread(selected),
+                # Karpenter takes even a soft spread for a must when it buys nodes: where a node
+                # holds several replicas it would buy one for each.
+                spread_over=spread(selected) if pods.fills_a_node(model, pod.pool) else None,
             ),
         ),
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
 from pulumi import ComponentResource, ResourceOptions
 from pulumi_kubernetes import apps, core, meta, networking
 
-from coldstart.planning import PoolPlan
+from coldstart.planning import ModelPlan, PoolPlan
+from coldstart.render import pods
 from components.workload.images import Images
 from components.workload.names import ENVIRONMENT_LABEL, WARM_CAPACITY_PRIORITY, labels
 from components.workload.placement import node_selector, tolerations
@@ -26,16 +27,17 @@ TINY = {"cpu": "10m", "memory": "32Mi"}
 
 @dataclass(frozen=True)
 class WarmCapacityArgs:
-    """The pools with warm nodes, and what has to exist first."""
+    """The pools with warm nodes, the models they wait for, and what has to exist first."""
 
     pools: Mapping[str, PoolPlan]
+    models: Collection[ModelPlan]
     images: Images
     environment: str
     after: Sequence[pulumi.Resource]
 
 
 class WarmCapacity(ComponentResource):
-    """One Deployment of pause pods per pool; each asks for all GPUs of a node."""
+    """One Deployment of pause pods per pool; each holds a node that a replica fits on."""
 
     def __init__(
         self, name: str, args: WarmCapacityArgs, opts: ResourceOptions | None = None
@@ -75,7 +77,7 @@ class WarmCapacity(ComponentResource):
                     strategy=apps.v1.DeploymentStrategyArgs(type="Recreate"),
                     template=core.v1.PodTemplateSpecArgs(
                         metadata=meta.v1.ObjectMetaArgs(labels=selected),
-                        spec=pause_pod(pool, args.images),
+                        spec=pause_pod(pool, args.models, args.images),
                     ),
                 ),
                 opts=child,
@@ -83,9 +85,9 @@ class WarmCapacity(ComponentResource):
         self.register_outputs({"namespace": NAMESPACE})
 
 
-def pause_pod(pool: PoolPlan, images: Images) -> core.v1.PodSpecArgs:
+def pause_pod(pool: PoolPlan, models: Collection[ModelPlan], images: Images) -> core.v1.PodSpecArgs:
     """Holds a whole node and leaves the engine's image on it."""
-    gpus = {pool.resource_name: str(pool.gpus_per_node)}
+    held = pods.reserved_resources(pool, models)
     return core.v1.PodSpecArgs(
         automount_service_account_token=False,
         enable_service_links=False,
@@ -102,6 +104,8 @@ def pause_pod(pool: PoolPlan, images: Images) -> core.v1.PodSpecArgs:
                 image=images.reference("engine"),
                 image_pull_policy="IfNotPresent",
                 command=["true"],
+                # The image asks for every GPU, whose device hook writes into the root file system.
+                env=[core.v1.EnvVarArgs(name="NVIDIA_VISIBLE_DEVICES", value="void")],
                 security_context=container_security(),
                 resources=core.v1.ResourceRequirementsArgs(requests=TINY, limits=TINY),
             )
@@ -113,7 +117,8 @@ def pause_pod(pool: PoolPlan, images: Images) -> core.v1.PodSpecArgs:
                 image_pull_policy="IfNotPresent",
                 security_context=container_security(),
                 resources=core.v1.ResourceRequirementsArgs(
-                    requests={**TINY, **gpus}, limits={**TINY, **gpus}
+                    requests=held,
+                    limits={key: held[key] for key in ("memory", pool.resource_name)},
                 ),
             )
         ],

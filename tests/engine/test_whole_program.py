@@ -18,6 +18,8 @@ from coldstart.spec import load_stack
 from offline.world import World, WorldObject
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.xdist_group("whole")
+
 STACK = "eks-prod"
 POOL = "l40s"
 API_KEY = "an-api-key-of-the-test"

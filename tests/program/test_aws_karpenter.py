@@ -202,8 +202,10 @@ def test_the_queue_is_named_as_the_cluster_short_lived_and_encrypted() -> None:
 def test_the_queue_takes_events_and_refuses_plain_http() -> None:
     policy = json.loads(plain().one("aws:sqs/queuePolicy:QueuePolicy").at("policy"))
     allow, deny = policy["Statement"]
-    assert set(allow["Principal"]["Service"]) == {"events.amazonaws.com", "sqs.amazonaws.com"}
+    assert allow["Principal"] == {"Service": "events.amazonaws.com"}
     assert allow["Action"] == "sqs:SendMessage"
+    (rules,) = allow["Condition"]["ArnLike"].values()
+    assert rules.startswith("arn:aws:events:us-west-2:111122223333:rule/"), "no other account's"
     assert (deny["Sid"], deny["Effect"]) == ("DenyHTTP", "Deny")
     assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 

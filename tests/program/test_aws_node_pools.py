@@ -47,12 +47,13 @@ def with_snapshot() -> PoolPlan:
         ami_alias="bottlerocket@v1.64.0",
         local_storage=Decision(LocalStorage.PODS_ONLY, "by hand"),
         volumes=(
-            VolumePlan("/dev/xvda", 10, 3000, 125, root=True),
+            VolumePlan("/dev/xvda", 10, 3000, 125),
             VolumePlan(
                 "/dev/xvdb",
                 114,
                 16000,
                 1000,
+                root=True,
                 snapshot_id=SNAPSHOT,
                 initialization_rate_mib_per_second=300,
             ),
@@ -119,7 +120,7 @@ def test_a_rate_without_a_snapshot_is_not_sent() -> None:
 
 def test_the_root_volume_is_marked_once() -> None:
     devices = made(volumes=with_snapshot().volumes)["blockDeviceMappings"]
-    assert [device.get("rootVolume") for device in devices] == [True, None]
+    assert [device.get("rootVolume") for device in devices] == [None, True]
 
 
 def test_user_data_arrives_unchanged_and_empty_text_not_at_all() -> None:

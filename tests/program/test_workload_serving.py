@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from coldstart.planning import ModelPlan
-from components.contract import ContractError
+from components.contract import ContractError, pool_facts, verified
 from tests.program import crds
 from tests.program import workload_runs as runs
 from tests.program.recording import Recorded, revealed
@@ -137,6 +137,13 @@ def test_shared_weights_on_a_cluster_without_a_file_system_are_refused_with_the_
     )
     with pytest.raises(ContractError, match="sharedFileSystem: true"):
         runs.served(runs.plan_for(runs.SHARED))
+
+
+def test_a_file_system_another_stack_does_not_have_is_asked_for_there() -> None:
+    plan = runs.plan_for(runs.SHARED)
+    exported = {"schemaVersion": 1, "pools": {n: pool_facts(p) for n, p in plan.pools.items()}}
+    with pytest.raises(ContractError, match="run pulumi up on infra first"):
+        verified(exported, "infra", plan)
 
 
 def test_only_shared_weights_wait_for_the_file_systems_driver() -> None:
@@ -351,7 +358,8 @@ def test_serving_preempts_jobs_and_jobs_preempt_the_reserve() -> None:
 def test_the_gpu_quota_covers_every_replica_a_rollout_step_and_the_publishing_job() -> None:
     plan = model(runs.LOCAL)
     quota = runs.run(runs.LOCAL).one("ResourceQuota").at("spec.hard")
-    replicas = plan.scaling.max_replicas + plan.rollout.value.max_surge + 1
+    replicas = plan.scaling.max_replicas + 1 + 1
+    assert plan.rollout.value.max_surge + plan.rollout.value.max_unavailable == 1
     assert quota == {"requests.nvidia.com/gpu": str(replicas * plan.fit.tensor_parallel)}
 
 

@@ -132,6 +132,11 @@ class FakeS3:
             raise error
         return self.objects[Key]
 
+    def list_objects_v2(self, Bucket: str, Prefix: str, MaxKeys: int) -> dict[str, Any]:  # noqa: N803
+        assert Bucket == "bucket"
+        keys = sorted(key for key in self.objects if key.startswith(Prefix))[:MaxKeys]
+        return {"Contents": [{"Key": key} for key in keys]} if keys else {}
+
     def upload_file(self, file: str, bucket: str, key: str, ExtraArgs: Any, Config: Any) -> None:  # noqa: N803
         content = Path(file).read_bytes()
         assert ExtraArgs["ChecksumAlgorithm"] == "SHA256"
@@ -318,8 +323,29 @@ def test_a_store_that_refuses_access_is_not_taken_for_empty(
             error.response = {"Error": {"Code": "403"}}  # type: ignore[attr-defined]
             raise error
 
+        def list_objects_v2(self, Bucket: str, Prefix: str, MaxKeys: int) -> dict[str, Any]:  # noqa: N803
+            raise PermissionError(f"403 {Bucket} {Prefix}")
+
     with pytest.raises(PermissionError):
         script.fetch(hugging_face(script), s3_store(script, Refuses(), tmp_path), 10_000)
+
+
+def test_a_missing_object_that_s3_hides_behind_403_is_fetched(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    """As S3 answers an identity that may list only below its own prefix."""
+
+    class Hides(FakeS3):
+        def head_object(self, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803
+            if Key not in self.objects:
+                error = Exception("403")
+                error.response = {"Error": {"Code": "403"}}  # type: ignore[attr-defined]
+                raise error
+            return super().head_object(Bucket, Key)
+
+    client = Hides()
+    script.fetch(hugging_face(script), s3_store(script, client, tmp_path), 10_000)
+    assert "chat/weights/rev/.complete" in client.objects
 
 
 @pytest.mark.parametrize("path", ["../outside", "/etc/passwd", "a\tb"])

@@ -242,9 +242,20 @@ def test_a_named_snapshot_is_taken_with_disks_for_pods_only() -> None:
     pool = planned({(*L40S, "imageSnapshot"): SNAPSHOT_ID}).pools["l40s"]
     assert pool.image_delivery.value == "snapshot"
     assert pool.local_storage.value == "pods-only"
-    data = next(v for v in pool.volumes if not v.root)
+    data = next(v for v in pool.volumes if v.device_name == "/dev/xvdb")
     assert data.snapshot_id == SNAPSHOT_ID
     assert data.initialization_rate_mib_per_second == 300
+
+
+@pytest.mark.parametrize("os", ["bottlerocket", "al2023"])
+def test_the_root_volume_is_the_one_karpenter_counts_scratch_space_on(os: str) -> None:
+    """It is the kubelet's: with Bottlerocket's 10 GiB of OS marked no engine pod would ever fit."""
+    wish = {(*L40S, "os"): os, (*L40S, "localStorage"): "none"}
+    stack = planned({**wish, (*SMALL, "coldStartBudget"): "10m"})
+    pool, served = stack.pools["l40s"], stack.models["qwen3-8b"]
+    (root,) = (volume for volume in pool.volumes if volume.root)
+    assert root.device_name == ("/dev/xvdb" if os == "bottlerocket" else "/dev/xvda")
+    assert served.host.ephemeral_storage_mib < root.size_gib * 1024
 
 
 def test_two_wishes_that_need_a_change_together_are_told_together() -> None:

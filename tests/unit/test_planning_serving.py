@@ -273,6 +273,14 @@ def test_everything_vllm_hashes_changes_the_name_of_the_archive(part: str, chang
     assert key_of({**parts, part: change(parts[part])}) != key_of(parts)
 
 
+def test_a_replica_queues_four_generations_beside_the_one_that_runs() -> None:
+    """vLLM's limit counts running requests too; it is no part of what is compiled."""
+    model = small({(*SMALL, "maxConcurrency"): 8})
+    assert "--max-num-seqs=8" in model.engine_args
+    assert "--max-num-queued-reqs=40" in model.engine_args
+    assert "max-num-queued-reqs" not in model.compile_cache.factors["arguments"]
+
+
 def test_variables_vllm_does_not_hash_leave_the_archive_its_name() -> None:
     parts = key_parts()
     ignored = {"VLLM_CACHE_ROOT": "/elsewhere", "HF_HOME": "/x", "PATH": "/y", "VLLM_API_KEY": "z"}

@@ -233,6 +233,20 @@ def test_an_archive_is_published_before_its_checksum(pod: Pod, shell: list[str])
     assert uploads == [f"store:bucket/{ARCHIVE}", f"store:bucket/{ARCHIVE}.sha256"]
 
 
+def test_an_upload_asks_nothing_about_an_object_that_is_not_there_yet(
+    pod: Pod, shell: list[str]
+) -> None:
+    """S3 answers 403, not 404, to who may list a prefix only; rclone would give up on that."""
+    (pod.exchange / "archive.tar.gz").write_bytes(b"archive")
+    (pod.exchange / "archive.sha256").write_text(sha256(b"archive").hexdigest())
+    (pod.exchange / "made").touch()
+    pod.start(shell, "stage.sh", PUBLISH_ARCHIVE=ARCHIVE, PUBLISH_SECONDS="20",
+              EXCHANGE=str(pod.exchange))  # fmt: skip
+    wait_until((pod.exchange / "published").exists, "the upload")
+    uploads = [call.split() for call in pod.calls() if call.split()[-1].startswith("store:")]
+    assert len(uploads) == 2 and all("--no-check-dest" in call for call in uploads)
+
+
 def test_an_archive_that_exists_is_not_made_again(
     pod: Pod, shell: list[str], ubuntu: list[str]
 ) -> None:

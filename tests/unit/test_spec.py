@@ -19,6 +19,7 @@ from coldstart.spec import (
     StackSpec,
     load_stack,
     parse_config,
+    stack_file,
 )
 from coldstart.spec.load import MAX_FILE_BYTES
 
@@ -57,7 +58,17 @@ def test_the_stacks_of_the_repository_run_as_they_stand(stack: str) -> None:
 @pytest.mark.parametrize("stack", EVERY_STACK)
 def test_objects_arrive_as_json_from_the_engine_and_mean_the_same(stack: str) -> None:
     config = {k: v if isinstance(v, str) else json.dumps(v) for k, v in good(stack).items()}
-    assert parse_config(config, stack=stack, file="f", root=ROOT) == load_stack(ROOT, stack)
+    from_engine = parse_config(config, stack=stack, file="f", root=ROOT)
+    assert from_engine.model_dump() == load_stack(ROOT, stack).model_dump()
+
+
+def test_a_wish_that_cannot_be_planned_is_told_with_its_line() -> None:
+    spec = load_stack(ROOT, "eks-prod")
+    lines = stack_file(ROOT, "eks-prod").read_text().splitlines()
+    line = spec.line_of("models.qwen3-8b.coldStartBudget")
+    assert line is not None
+    assert "coldStartBudget: 4m" in lines[line - 1]
+    assert spec.line_of("models.qwen3-8b.weights") == lines.index("    qwen3-8b:") + 1
 
 
 def test_a_short_file_leaves_every_choice_to_auto() -> None:

@@ -155,9 +155,17 @@ class S3Store:
             return self._client.head_object(Bucket=self._bucket, Key=self._key(path))
         except Exception as error:
             code = str(getattr(error, "response", {}).get("Error", {}).get("Code"))
-            if code in {"404", "NoSuchKey", "NotFound"}:
+            # Who may list below a prefix only gets 403 for a missing object (S3 API, HeadObject).
+            if code in {"404", "NoSuchKey", "NotFound"} or (
+                code in {"403", "Forbidden"} and not self._listed(path)
+            ):
                 return None
             raise
+
+    def _listed(self, path: str) -> bool:
+        key = self._key(path)
+        found = self._client.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1)
+        return any(item["Key"] == key for item in found.get("Contents", []))
 
     def is_complete(self) -> bool:
         """Whether an earlier run finished."""

@@ -23,6 +23,14 @@ run() {
   wait "$!"
 }
 
+# fetch <command …> <object> <file>: whether the object is now at the file. rclone takes a missing
+# object for an empty directory, copies nothing and succeeds (rclone#3427): only the file can tell.
+fetch() {
+  for place in "$@"; do :; done
+  rm -f "$place"
+  "$@" && [ -f "$place" ]
+}
+
 sizes_match() {
   tab=$(printf '\t')
   while IFS="$tab" read -r digest size path; do
@@ -40,11 +48,11 @@ stage_weights() {
   from="store:$STORE_BUCKET/$WEIGHTS_PREFIX"
   partial="$WEIGHTS_DIRECTORY.partial"
   mkdir -p "$partial" || return 1
-  if ! run rclone copyto "$from/.complete" "$partial/.complete"; then
+  if ! fetch run rclone copyto "$from/.complete" "$partial/.complete"; then
     say "no complete weights at $from: has the Job that fetches them finished?"
     return 1
   fi
-  run rclone copyto "$from/.manifest" "$partial/.manifest" || return 1
+  fetch run rclone copyto "$from/.manifest" "$partial/.manifest" || return 1
   if [ "$(sha256sum <"$partial/.manifest" | cut -c1-64)" != "$(cat "$partial/.complete")" ]; then
     say "the manifest at $from is not the one its .complete names: fetch the weights again"
     return 1
@@ -63,9 +71,9 @@ restore_cache() {
   work="$CACHE_DIRECTORY.restoring"
   rm -rf "$work"
   mkdir -p "$work/tree"
-  if ! timeout "$RESTORE_SECONDS" rclone copyto "$from.sha256" "$work/expected"; then
+  if ! fetch timeout "$RESTORE_SECONDS" rclone copyto "$from.sha256" "$work/expected"; then
     say "no golden compile cache at $from: the engine compiles for itself"
-  elif ! timeout "$RESTORE_SECONDS" rclone copyto "$from" "$work/archive"; then
+  elif ! fetch timeout "$RESTORE_SECONDS" rclone copyto "$from" "$work/archive"; then
     say "the golden compile cache at $from could not be read: the engine compiles for itself"
   elif [ "$(sha256sum <"$work/archive" | cut -c1-64)" != "$(cut -c1-64 "$work/expected")" ]; then
     say "the golden compile cache at $from has another sha256 than recorded: not used"
@@ -78,11 +86,12 @@ restore_cache() {
 }
 
 already_published() {
-  timeout "$RESTORE_SECONDS" rclone copyto \
+  fetch timeout "$RESTORE_SECONDS" rclone copyto \
     "store:$STORE_BUCKET/$PUBLISH_ARCHIVE.sha256" "$EXCHANGE/existing"
 }
 
-# The checksum goes last: a reader takes an archive without one for absent.
+# The checksum goes last: a reader takes an archive without one for absent. What is at the place is
+# not asked: S3 answers 403 for a missing object where listing is allowed below a prefix only.
 publish_cache() {
   to="store:$STORE_BUCKET/$PUBLISH_ARCHIVE"
   deadline=$(($(date +%s) + PUBLISH_SECONDS))
@@ -93,8 +102,8 @@ publish_cache() {
     fi
     run sleep 1
   done
-  run rclone copyto "$EXCHANGE/archive.tar.gz" "$to" || return 1
-  run rclone copyto "$EXCHANGE/archive.sha256" "$to.sha256" || return 1
+  run rclone copyto --no-check-dest "$EXCHANGE/archive.tar.gz" "$to" || return 1
+  run rclone copyto --no-check-dest "$EXCHANGE/archive.sha256" "$to.sha256" || return 1
   : >"$EXCHANGE/published"
   say "published $to"
 }
