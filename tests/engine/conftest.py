@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from coldstart.engine import Rehearsal, Toolchain, ensure
+from tests.program.harness import run_program
 
 FIXTURES = Path(__file__).with_name("fixtures")
 
@@ -38,3 +39,10 @@ def rehearse(tmp_path: Path, toolchain: Toolchain) -> Callable[[Path], Rehearsal
         return Rehearsal(project, toolchain, folder=tmp_path / "rehearsal")
 
     return start
+
+
+@pytest.fixture(scope="module")
+def creates_of_eks_dev() -> int:
+    """Creates of a clean up, counted without the engine."""
+    resources = run_program("eks-dev").resources
+    return sum(r.custom and not r.type.startswith("pulumi:") for r in resources)

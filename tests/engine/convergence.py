@@ -18,6 +18,8 @@ from offline.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
 MODES = ("before", "partial")
+SPREAD = 5
+"""Points that the tests try in each mode."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,17 @@ def converge(stack: str, k: int, toolchain: Toolchain) -> Outcome:
     faults += [f"made twice: {urn}" for urn in doubled]
     faults += [f"lost from the state: {o.urn}" for o in objects if o.urn not in known]
     return Outcome(k, mode, not failed.ok, len(objects), tuple(faults))
+
+
+def assert_converges(part: int, mode: str, total: int, toolchain: Toolchain) -> None:
+    """One of SPREAD points between the first create of eks-dev and the last, failing in `mode`."""
+    k = 1 + part * (total - 1) // (SPREAD - 1)
+    if mode_of(k) != mode:
+        k += 1 if k == 1 else -1
+    outcome = converge("eks-dev", k, toolchain)
+    assert outcome.met, f"create {k} was never reached"
+    assert outcome.faults == ()
+    assert outcome.made == total
 
 
 def creates_of(stack: str, toolchain: Toolchain) -> int:

@@ -15,8 +15,6 @@ from coldstart.engine.result import SECRET, UNKNOWN
 from offline.world import Event, World, WorldObject
 
 FIXTURES = Path(__file__).with_name("fixtures")
-pytestmark = pytest.mark.xdist_group("toy")
-
 STACK = "whole"
 REAL_RESOURCES = 10
 """Network, two subnets, role, cluster, namespace, release, pool, password, secret."""

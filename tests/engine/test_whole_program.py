@@ -18,8 +18,6 @@ from coldstart.spec import load_stack
 from offline.world import World, WorldObject
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.xdist_group("whole")
-
 STACK = "eks-prod"
 POOL = "l40s"
 API_KEY = "an-api-key-of-the-test"
@@ -146,25 +144,6 @@ def test_the_workload_stack_settles_too(
     split: tuple[Result, Result, Result, list[WorldObject]],
 ) -> None:
     assert [step.urn for step in split[2].changed] == []
-
-
-def test_the_workload_refuses_a_cluster_that_is_behind_its_stack_file(
-    tmp_path: Path, toolchain: Toolchain
-) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(ROOT, project, ignore=SKIPPED)
-    with Rehearsal(project, toolchain) as rehearsal:
-        assert rehearsal.up("eks-prod-infra").ok
-        edited(
-            project,
-            "eks-prod-infra",
-            lambda c: c["coldstart:nodePools"][POOL].update({"image": "registry"}),
-        )
-        refused = rehearsal.preview("eks-prod-workload")
-    assert not refused.ok
-    text = "\n".join(refused.errors)
-    assert f"node pool {POOL} of stack eks-prod-infra differs" in text
-    assert "run pulumi up on eks-prod-infra first" in text
 
 
 def test_a_wrong_stack_file_ends_in_one_message_and_makes_nothing(
