@@ -50,8 +50,8 @@ class ClusterContract:
     """A cluster as the workload layer sees it; goes to stack outputs and back without loss.
 
     `pools` are facts of the node pools (`pool_facts`), `registry_mirrors` maps an upstream registry
-    to the prefix of its pull-through cache. `provider` and `ready` exist only inside the stack that
-    made the cluster.
+    to the prefix of its pull-through cache. `provider`, `ready`, `node_pools` (by pool) and
+    `identities` (by tenant) exist only inside the stack that made the cluster.
     """
 
     name: pulumi.Input[str]
@@ -66,6 +66,8 @@ class ClusterContract:
     schema_version: int = SCHEMA_VERSION
     provider: kubernetes.Provider | None = None
     ready: Sequence[pulumi.Resource] = field(default_factory=tuple)
+    node_pools: Mapping[str, Sequence[pulumi.Resource]] = field(default_factory=dict)
+    identities: Mapping[str, Sequence[pulumi.Resource]] = field(default_factory=dict)
 
     def to_outputs(self) -> dict[str, Any]:
         """The contract as one stack output."""

@@ -51,7 +51,7 @@ def provision(plan: StackPlan) -> ClusterContract:
     inside = ResourceOptions(
         providers={"aws": provider, "kubernetes": cluster_api}, depends_on=[base.system]
     )
-    pools = _node_pools(plan, base, inside)
+    karpenter, pools = _node_pools(plan, base, inside)
     daemons = _daemons(plan, base, inside)
     storage = _storage(plan, base)
     return ClusterContract(
@@ -65,7 +65,9 @@ def provision(plan: StackPlan) -> ClusterContract:
         registry_mirrors=registry_mirrors(account, plan.pull_through),
         pools={name: pool_facts(pool) for name, pool in plan.pools.items()},
         provider=cluster_api,
-        ready=[*pools, *daemons, *storage.ready],
+        ready=[karpenter, *daemons, *storage.ready],
+        node_pools={name: [pool] for name, pool in pools.items()},
+        identities=storage.identities,
     )
 
 
@@ -87,6 +89,7 @@ class _Storage:
     objects: ObjectStore
     shared: SharedStorage | None
     ready: Sequence[Resource]
+    identities: Mapping[str, Sequence[Resource]]
 
 
 def _base(plan: StackPlan, account: Account, opts: ResourceOptions) -> _Base:
@@ -155,7 +158,9 @@ def _node_policies(plan: StackPlan, account: Account, opts: ResourceOptions) -> 
     return {"pull-through-cache": node_policy(account, plan.pull_through.values())}
 
 
-def _node_pools(plan: StackPlan, base: _Base, opts: ResourceOptions) -> list[Resource]:
+def _node_pools(
+    plan: StackPlan, base: _Base, opts: ResourceOptions
+) -> tuple[Resource, dict[str, GpuNodePool]]:
     """Karpenter and its pools: on the way down the pools go first, while it can drain them."""
     name, account = plan.cluster.name, base.account
     queue = InterruptionQueue("interruption", InterruptionQueueArgs(name, account), base.opts)
@@ -177,17 +182,14 @@ def _node_pools(plan: StackPlan, base: _Base, opts: ResourceOptions) -> list[Res
         ResourceOptions.merge(opts, ResourceOptions(depends_on=[queue, iam])),
     )
     needs = ResourceOptions(depends_on=[karpenter, iam, base.network, base.cluster.discovery_tag])
-    return [
-        karpenter,
-        *(
-            GpuNodePool(
-                f"pool-{pool.name}",
-                GpuNodePoolArgs(name, node_role_name(name, account.region), pool, stack_tags(plan)),
-                ResourceOptions.merge(opts, needs),
-            )
-            for pool in plan.pools.values()
-        ),
-    ]
+    return karpenter, {
+        pool.name: GpuNodePool(
+            f"pool-{pool.name}",
+            GpuNodePoolArgs(name, node_role_name(name, account.region), pool, stack_tags(plan)),
+            ResourceOptions.merge(opts, needs),
+        )
+        for pool in plan.pools.values()
+    }
 
 
 def _daemons(plan: StackPlan, base: _Base, opts: ResourceOptions) -> list[Resource]:
@@ -262,7 +264,7 @@ def _storage(plan: StackPlan, base: _Base) -> _Storage:
     )
     objects = ObjectStore("s3", bucket.bucket, _rclone(account, key))
     if not plan.shared_file_system.value:
-        return _Storage(objects, None, [bucket, identities])
+        return _Storage(objects, None, [bucket], identities.by_tenant)
     shared = SharedFileSystem(
         "shared",
         SharedFileSystemArgs(
@@ -275,7 +277,7 @@ def _storage(plan: StackPlan, base: _Base) -> _Storage:
         ),
         base.opts,
     )
-    return _Storage(objects, shared.contract, [bucket, identities, shared])
+    return _Storage(objects, shared.contract, [bucket, shared], identities.by_tenant)
 
 
 def _rclone(account: Account, key_arn: Output[str]) -> Output[dict[str, str]]:

@@ -49,6 +49,7 @@ class StorageIdentities(ComponentResource):
         super().__init__("coldstart:aws:StorageIdentities", name, opts=opts)
         child = ResourceOptions(parent=self)
         roles: dict[str, dict[str, Output[str]]] = {}
+        self.by_tenant: dict[str, list[PodIdentity]] = {tenant: [] for tenant in args.tenants}
         for tenant in args.tenants:
             roles[tenant] = {}
             for service_account in OBJECT_ACTIONS:
@@ -68,6 +69,7 @@ class StorageIdentities(ComponentResource):
                     child,
                 )
                 roles[tenant][service_account] = identity.role_arn
+                self.by_tenant[tenant].append(identity)
         self.register_outputs({"roles": roles})
 
     def _policy(

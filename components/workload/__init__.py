@@ -49,9 +49,16 @@ class _Cluster:
     token: Output[str] | None
     opts: ResourceOptions
 
-    @property
-    def after(self) -> Sequence[pulumi.Resource]:
-        return self.contract.ready
+    def after(self, model: ModelPlan) -> Sequence[pulumi.Resource]:
+        """What a tenant waits for: its own pool and identities, and the priorities, which wait for
+        the rest of the cluster. Were all pools and tenants listed here, a stack would take time by
+        the square of its size: the SDK walks everything behind each dependency."""
+        contract = self.contract
+        return [
+            *self.platform.priorities,
+            *contract.node_pools.get(model.pool, ()),
+            *contract.identities.get(model.name, ()),
+        ]
 
 
 def deploy(plan: StackPlan, contract: ClusterContract, secrets: Secrets) -> dict[str, Output]:
@@ -91,7 +98,14 @@ def deploy(plan: StackPlan, contract: ClusterContract, secrets: Secrets) -> dict
         WarmCapacity(
             "warm-capacity",
             WarmCapacityArgs(
-                warm, tuple(plan.models.values()), images, str(environment), platform.priorities
+                warm,
+                tuple(plan.models.values()),
+                images,
+                str(environment),
+                after=[
+                    *platform.priorities,
+                    *(r for p in warm for r in contract.node_pools.get(p, ())),
+                ],
             ),
             opts,
         )
@@ -134,7 +148,7 @@ def _serve(model: ModelPlan, cluster: _Cluster) -> None:
             hugging_face_token=cluster.token,
             monitoring_namespace=platform.monitoring_namespace,
             callers=platform.waking_namespace if model.scaling.wake else None,
-            after=cluster.after,
+            after=cluster.after(model),
         ),
         opts,
     )
@@ -184,6 +198,6 @@ def _shared_claim(model: ModelPlan, tenant: Tenant, cluster: _Cluster) -> pulumi
         )
     return SharedVolume(
         model.name,
-        SharedVolumeArgs(model.name, tenant.namespace, file_system, cluster.after),
+        SharedVolumeArgs(model.name, tenant.namespace, file_system, cluster.after(model)),
         cluster.opts,
     ).claim

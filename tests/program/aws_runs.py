@@ -34,6 +34,8 @@ def provisioned(
         contract = aws.provision(plan)
         pulumi.export("contract", contract.to_outputs())
         pulumi.export("ready", [resource.urn for resource in contract.ready])
+        for name, awaited in (("pools", contract.node_pools), ("tenants", contract.identities)):
+            pulumi.export(name, {key: [r.urn for r in found] for key, found in awaited.items()})
 
     return run_program(
         plan.spec.stack,

@@ -179,17 +179,27 @@ def test_a_plan_without_a_scratch_directory_is_refused_by_name() -> None:
         script(A100, 2000, 0)
 
 
-def test_the_workload_layer_waits_for_nodes_daemons_storage_and_identities() -> None:
+def test_a_tenant_waits_for_its_own_pool_and_identities_alone() -> None:
+    pools, tenants = full().outputs["pools"], full().outputs["tenants"]
+    assert {k: [full().by_urn(u).name for u in urns] for k, urns in pools.items()} == {
+        "a100": ["pool-a100"]
+    }
+    for tenant, urns in tenants.items():
+        assert [full().by_urn(u).name for u in urns] == [
+            f"identities-{tenant}-server",
+            f"identities-{tenant}-publisher",
+        ]
+
+
+def test_the_workload_layer_waits_for_karpenter_daemons_and_storage() -> None:
     awaited = {
         full().by_urn(urn).type.removeprefix("coldstart:aws:") for urn in full().outputs["ready"]
     }
     assert awaited == {
         "Karpenter",
-        "GpuNodePool",
         "DefaultStorageClass",
         "AcceleratorDaemons",
         "WeightsBucket",
-        "StorageIdentities",
         "SharedFileSystem",
     }
     on_dev_nodes = {dev().by_urn(urn).name for urn in dev().outputs["ready"]}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.program import workload_runs as runs
+from tests.program.harness import run_program
 from tests.program.recording import Recorded, Resource, open_texts, secret_texts
 
 RESTRICTED_VOLUMES = {
@@ -217,6 +218,15 @@ def test_network_policies_select_the_pods_they_are_for() -> None:
         labels = template["metadata"]["labels"]
         matching = [name for name, want in selected.items() if want.items() <= labels.items()]
         assert len(matching) == 1, resource.name
+
+
+def test_each_model_waits_for_its_own_node_pool_and_identities() -> None:
+    recorded = run_program("eks-prod")
+    for model, pool, other in (("qwen3-32b", "a100", "l40s"), ("qwen3-8b", "l40s", "a100")):
+        awaited = " ".join(recorded.one("Namespace", model).dependencies)
+        assert f"::pool-{pool}-" in awaited
+        assert f"::pool-{other}-" not in awaited
+        assert f"::identities-{model}-server" in awaited
 
 
 @pytest.mark.parametrize("way", [runs.LOCAL, runs.STREAM, runs.SHARED])
