@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from rich.text import Text
 from coldstart.catalog import CatalogError
 from coldstart.cli import text
 from coldstart.cli.rehearsal import outcome_data, preview_stack, rehearse_stack
-from coldstart.engine import RehearsalError, Result, ToolchainError
+from coldstart.engine import DeadlineError, RehearsalError, Result, ToolchainError
 from coldstart.planning import PlanFailedError, StackPlan, plan_stack
 from coldstart.report import summary
 from coldstart.spec import SpecError, load_stack, stack_file
@@ -110,7 +111,7 @@ def check(
             _print_json({"stack": stack, "file": file, "ok": True})
         else:
             _console().print(
-                f"{file}: {len(found.pools)} node pools, {len(found.models)} models: ok"
+                f"{file}: node pools: {len(found.pools)}, models: {len(found.models)}, ok"
             )
 
 
@@ -155,14 +156,21 @@ def _told() -> Iterator[None]:
     except (SpecError, PlanFailedError, CatalogError) as error:
         _progress(str(error))
         raise typer.Exit(2) from None
-    except (ToolchainError, RehearsalError) as error:
+    except (ToolchainError, RehearsalError, DeadlineError) as error:
         _progress(str(error))
         raise typer.Exit(2) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as end:
         _progress("interrupted; nothing was left running")
-        raise typer.Exit(130) from None
+        number = end.args[0] if end.args else signal.SIGINT
+        raise typer.Exit(128 + number) from None
+
+
+def _end(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(number)
 
 
 def main() -> None:
-    """Entry point of `python -m coldstart` and the `coldstart` script."""
+    """Entry point of `python -m coldstart`; a polite kill ends the engine as Ctrl-C does."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
     app()

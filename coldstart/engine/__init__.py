@@ -3,12 +3,14 @@
 Everything here starts processes; nothing imports Pulumi.
 """
 
+from coldstart.engine.process import DeadlineError
 from coldstart.engine.result import Diagnostic, PolicyResult, Result, Step, Violation
 from coldstart.engine.run import Rehearsal
 from coldstart.engine.toolchain import Toolchain, ToolchainError, ensure
 from coldstart.engine.workspace import RehearsalError
 
 __all__ = [
+    "DeadlineError",
     "Diagnostic",
     "PolicyResult",
     "Rehearsal",

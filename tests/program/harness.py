@@ -110,6 +110,8 @@ async def _start(
         else:
             program()
 
+    # A program that fails leaves futures nobody awaits; its own error is what the caller gets.
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
     await asyncio.wait_for(pulumi.runtime.run_in_stack(main), DEADLINE_SECONDS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -124,7 +125,8 @@ class Pod:
     def stop_all(self) -> None:
         """End what this pod started, and only that."""
         for process in self._running:
-            if process.poll() is None:
+            # The group, also when its leader is gone: a child may have outlived it.
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate(timeout=DEADLINE_SECONDS)
 

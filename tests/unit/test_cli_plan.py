@@ -92,7 +92,7 @@ def test_cost_lines_sum_to_the_totals() -> None:
 
 
 def test_check_says_what_it_found() -> None:
-    assert printed("check") == "stacks/Pulumi.eks-prod.yaml: 2 node pools, 2 models: ok\n"
+    assert printed("check") == "stacks/Pulumi.eks-prod.yaml: node pools: 2, models: 2, ok\n"
     found = json.loads(printed("check", "eks-dev", "--json"))
     assert found == {"stack": "eks-dev", "file": "stacks/Pulumi.eks-dev.yaml", "ok": True}
 

@@ -9,9 +9,10 @@ set -u
 restorer=
 say() { printf '%s stager: %s\n' "$(date -u +%H:%M:%SZ)" "$*"; }
 stop() {
-  # $! and not a variable set after it: the signal may come between the two.
+  # $! and not a variable set after it: the signal may come between the two. KILL, since a child
+  # that is forked but not yet the program still has this trap and would swallow a TERM.
   # shellcheck disable=SC2086
-  kill ${!:-} $restorer 2>/dev/null
+  kill -KILL ${!:-} $restorer 2>/dev/null
   if [ -n "${CLEAN_ON_EXIT:-}" ]; then rm -rf "$CLEAN_ON_EXIT"; fi
   exit 0
 }
