@@ -129,7 +129,7 @@ def _print_preview(console: Console, found: dict[str, Any], result: Result) -> N
         console.print(Text(message, style="red"), highlight=False)
     console.print(
         f"Preview of {found['stack']}: {'ok' if result.ok else 'refused'}, "
-        f"{len(result.resources)} resources, {result.duration_seconds:.0f} s. "
+        f"{sum(result.summary.values())} resources, {result.duration_seconds:.0f} s. "
         "Nothing was created, no account was used."
     )
 

@@ -23,7 +23,7 @@ from coldstart.planning.network import network_plan
 from coldstart.planning.pool import plan_pool
 from coldstart.planning.serving import plan_model
 from coldstart.spec.load import PROJECT
-from coldstart.spec.model import Environment, StackSpec, WeightsPath
+from coldstart.spec.model import Environment, Layer, StackSpec, WeightsPath
 from coldstart.spec.problems import Problem
 
 T = TypeVar("T")
@@ -262,6 +262,10 @@ def _notes(
         for name, model in models.items()
         if model.gated
     ]
+    if Layer.INFRA not in spec.layers:
+        notes.append(
+            f"nodes of the pools are priced here and in {spec.infra_stack}: count them once"
+        )
     if spec.environment is Environment.PROD and not spec.cluster.admin_cidrs:
         notes.append(
             "cluster.adminCidrs is empty: the API endpoint is private, so run pulumi from "
