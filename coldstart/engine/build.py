@@ -6,20 +6,18 @@ the CLI, and one module would lift its dependencies to the CLI's.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from coldstart.engine import process
+from coldstart.engine.lock import locked
 
 CLI_VERSION = "3.259.0"
 HOST_VERSION = "3.78.1"
@@ -39,7 +37,6 @@ _EXECUTOR = "pulumi-language-python-exec"
 _BUILD_DEADLINE_SECONDS = 2400.0
 # Another builder may be at it, for as long as a whole build takes.
 _LOCK_DEADLINE_SECONDS = 2400.0
-_LOCK_POLL_SECONDS = 0.5
 _GO_DEADLINE_SECONDS = 120.0
 _PROGRESS_EVERY_SECONDS = 5.0
 
@@ -81,9 +78,16 @@ def ensure_built(
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
-    with _lock(cache / "build.lock", progress):
-        if not folder.is_dir():
-            _build_into(folder, repository, go, environment, progress)
+
+    def waiting() -> None:
+        progress("another process is building the tools; waiting for it")
+
+    try:
+        with locked(cache / "build.lock", _LOCK_DEADLINE_SECONDS, waiting):
+            if not folder.is_dir():
+                _build_into(folder, repository, go, environment, progress)
+    except TimeoutError as error:
+        raise BuildError(str(error)) from None
     return folder
 
 
@@ -224,28 +228,6 @@ def _key(repository: Path, go_version: str) -> str:
                 raise BuildError(f"{path} is missing, so the pinned tools cannot be built")
             content.update(path.read_bytes())
     return content.hexdigest()[:16]
-
-
-@contextmanager
-def _lock(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
-    """Hold an exclusive lock on `path`; the system frees it when the process ends in any way."""
-    deadline = time.monotonic() + _LOCK_DEADLINE_SECONDS
-    said = False
-    with path.open("a+b") as handle:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise BuildError(
-                        f"another process has held {path} for {_LOCK_DEADLINE_SECONDS:g} s"
-                    ) from None
-                if not said:
-                    progress("another process is building the tools; waiting for it")
-                    said = True
-                time.sleep(_LOCK_POLL_SECONDS)
-        yield
 
 
 def _remove_leftovers(cache: Path) -> None:

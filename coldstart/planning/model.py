@@ -275,7 +275,6 @@ class ModelPlan:
     drain: DrainPlan
     scaling: ScalingPlan
     rollout: Decision[RolloutPlan]
-    warm_replicas: int
     cold_start: Timeline
     first_node: Timeline
     warm_node: Timeline

@@ -46,8 +46,7 @@ def plan_model(name: str, context: Context, pool: PoolPlan, *, surge_gpus: int =
     placement = ways.placements[weights.value]
     cache = _cache_mode(path, model_spec, ways, weights.value)
     start = ways.start(weights.value, cache.value)
-    cold, first = predict(start, catalog), predict(start, catalog, first_node=True)
-    warm = predict(start, catalog, warm_node=True)
+    first = predict(start, catalog, first_node=True)
     fit = placement.fit
     load_format, loader_config = _loader(
         path, model_spec, weights.value, fit.tensor_parallel, engine
@@ -66,21 +65,9 @@ def plan_model(name: str, context: Context, pool: PoolPlan, *, surge_gpus: int =
     environment = engine_environment(
         tensor_parallel=fit.tensor_parallel, streamer_buffer_bytes=STREAMER_BUFFER_MIB * MIB
     )
-    prefix = f"{name}/weights/{model_spec.revision}"
-    model_path = {
-        WeightsPath.LOCAL: f"/models/{model_spec.revision}",
-        WeightsPath.SHARED: f"/shared/{prefix}",
-        WeightsPath.STREAM: None,
-    }[weights.value]
-    key, factors = cache_key(
-        arguments,
-        environment,
-        engine,
-        context.image.digest,
-        pool,
-        model_path or f"<store>/{prefix}",
-        model_spec,
-    )
+    prefix, model_path = _weights_place(name, model_spec, weights.value)
+    at = model_path or f"<store>/{prefix}"
+    archive = cache_key(arguments, environment, engine, context.image.digest, pool, at, model_spec)
     return ModelPlan(
         name=name,
         repository=model.name,
@@ -96,20 +83,28 @@ def plan_model(name: str, context: Context, pool: PoolPlan, *, surge_gpus: int =
         weights=weights,
         load_format=load_format,
         loader_config=loader_config,
-        compile_cache=CompileCachePlan(cache, key, factors),
+        compile_cache=CompileCachePlan(cache, *archive),
         engine_args=arguments,
         environment=environment,
         probe=probe_plan(ways.start(weights.value, CompileCache.NONE), engine, catalog),
         drain=drain,
         scaling=scaling_plan(name, model_spec, first),
         rollout=rollout_plan(model_spec, fit.tensor_parallel, surge_gpus),
-        warm_replicas=model_spec.scaling.min,
-        cold_start=cold,
+        cold_start=predict(start, catalog),
         first_node=first,
-        warm_node=warm,
+        warm_node=predict(start, catalog, warm_node=True),
         baseline=baseline(start, catalog),
         budget_seconds=model_spec.cold_start_budget,
     )
+
+
+def _weights_place(name: str, model_spec: ModelSpec, way: WeightsPath) -> tuple[str, str | None]:
+    """Where the weights lie in a store, and the path the engine opens, None when it streams."""
+    prefix = f"{name}/weights/{model_spec.revision}"
+    if way is WeightsPath.STREAM:
+        return prefix, None
+    local = way is WeightsPath.LOCAL
+    return prefix, f"/models/{model_spec.revision}" if local else f"/shared/{prefix}"
 
 
 def _schedulable(host: HostPlan, pool: PoolPlan) -> HostPlan:

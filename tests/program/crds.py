@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from coldstart.engine.lock import locked
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "tools" / "crdcheck"
@@ -84,7 +83,7 @@ def executable() -> Path:
     if binary.exists():
         return binary
     CACHE.mkdir(parents=True, exist_ok=True)
-    with _alone(CACHE / "lock"):
+    with locked(CACHE / "lock", BUILD_DEADLINE_SECONDS):
         if not binary.exists():
             _build(binary)
     return binary
@@ -138,21 +137,6 @@ def _go(*arguments: str, cwd: Path) -> str:
     if done.returncode != 0:
         raise CheckerUnavailableError(f"go {' '.join(arguments)} failed: {done.stderr.strip()}")
     return done.stdout
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    deadline = time.monotonic() + BUILD_DEADLINE_SECONDS
-    with lock.open("w") as handle:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise CheckerUnavailableError(f"another build holds {lock}") from None
-                time.sleep(0.1)
-        yield
 
 
 def _whole_numbers(value: Any) -> Any:
