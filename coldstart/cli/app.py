@@ -170,7 +170,11 @@ def _end(number: int, _frame: object) -> None:
 
 
 def main() -> None:
-    """Entry point of `python -m coldstart`; a polite kill ends the engine as Ctrl-C does."""
+    """Entry point of `python -m coldstart`; a polite kill ends the engine as Ctrl-C does.
+
+    A signal that the caller has told us to ignore, as nohup does, stays ignored.
+    """
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
     app()
