@@ -26,7 +26,7 @@ rehearse: $(STAMP) ## Preview, up, second up, refresh, destroy of STACK, no acco
 	@$(PY) -m coldstart rehearse $(STACK)
 
 test: $(STAMP) ## Every test
-	@$(PY) -m pytest -q -n 2 --dist loadfile
+	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(STAMP) ## Time the preview against a bare program
 	@$(PY) -m tests.bench
