@@ -120,11 +120,7 @@ def _expected_type(
 
 
 def _pool_nodes(pool: PoolPlan, models: Mapping[str, ModelPlan]) -> tuple[int, int]:
-    gpus = sum(
-        m.scaling.min_replicas * m.fit.tensor_parallel
-        for m in models.values()
-        if m.pool == pool.name
-    )
+    gpus = sum(m.least_gpus for m in models.values() if m.pool == pool.name)
     idle = math.ceil(gpus / pool.gpus_per_node) + pool.warm_nodes
     return min(idle, pool.max_nodes), pool.max_nodes * len(pool.capacity.value)
 

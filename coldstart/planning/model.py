@@ -282,6 +282,16 @@ class ModelPlan:
     budget_seconds: float | None
 
     @property
+    def least_gpus(self) -> int:
+        """GPUs of the replicas that always run."""
+        return self.scaling.min_replicas * self.fit.tensor_parallel
+
+    @property
+    def most_gpus(self) -> int:
+        """GPUs at full scale."""
+        return self.scaling.max_replicas * self.fit.tensor_parallel
+
+    @property
     def predicted_startup_seconds(self) -> int:
         """From container start to ready, rounded up: what the startup probe must cover."""
         return self.probe.covers_seconds

@@ -91,7 +91,8 @@ def scaling_plan(name: str, model_spec: ModelSpec, first: Timeline) -> ScalingPl
     )
 
 
-def rollout_plan(model_spec: ModelSpec, gpus: int, surge_gpus: int) -> Decision[RolloutPlan]:
+def rollout_plan(gpus: int, surge_gpus: int) -> Decision[RolloutPlan]:
+    """How a replica of `gpus` GPUs is replaced when `surge_gpus` are free at full scale."""
     surge, scarce = RolloutPlan(1, 0), RolloutPlan(0, 1)
     if surge_gpus >= gpus:
         return Decision(

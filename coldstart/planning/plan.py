@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from coldstart.planning.model import (
     StackPlan,
 )
 from coldstart.planning.network import network_plan
+from coldstart.planning.operation import rollout_plan
 from coldstart.planning.pool import plan_pool
 from coldstart.planning.serving import plan_model
 from coldstart.spec.load import PROJECT
@@ -73,7 +75,7 @@ def plan_stack(spec: StackSpec, catalog: Catalog | None = None) -> StackPlan:
     errors += [*_name_errors(pools), *_capacity_errors(pools, models, known)]
     if errors or network is None:
         raise PlanFailedError(spec, errors)
-    models = _with_surge(context, pools, models)
+    models = _with_surge(pools, models)
     cluster = _cluster(spec, known)
     return StackPlan(
         spec=spec,
@@ -109,9 +111,7 @@ def _network(spec: StackSpec, catalog: Catalog) -> NetworkPlan:
 
 
 def _gpus_at_full_scale(models: Mapping[str, ModelPlan], pool: str) -> int:
-    return sum(
-        m.scaling.max_replicas * m.fit.tensor_parallel for m in models.values() if m.pool == pool
-    )
+    return sum(m.most_gpus for m in models.values() if m.pool == pool)
 
 
 def _name_errors(pools: Mapping[str, PoolPlan]) -> list[PlanError]:
@@ -151,11 +151,7 @@ def _capacity_errors(
                 )
             )
     for name, pool in pools.items():
-        least = sum(
-            m.scaling.min_replicas * m.fit.tensor_parallel
-            for m in models.values()
-            if m.pool == name
-        )
+        least = sum(m.least_gpus for m in models.values() if m.pool == name)
         if least > pool.max_nodes * pool.gpus_per_node:
             errors.append(
                 PlanError(
@@ -169,15 +165,15 @@ def _capacity_errors(
 
 
 def _with_surge(
-    context: Context, pools: Mapping[str, PoolPlan], models: Mapping[str, ModelPlan]
+    pools: Mapping[str, PoolPlan], models: Mapping[str, ModelPlan]
 ) -> dict[str, ModelPlan]:
-    """Plan again what a rollout may use, now that every model's full scale is known."""
+    """What a rollout may use, now that every model's full scale is known."""
     free = {
         name: max(0, pool.max_nodes * pool.gpus_per_node - _gpus_at_full_scale(models, name))
         for name, pool in pools.items()
     }
     return {
-        name: plan_model(name, context, pools[model.pool], surge_gpus=free[model.pool])
+        name: replace(model, rollout=rollout_plan(model.fit.tensor_parallel, free[model.pool]))
         for name, model in models.items()
     }
 

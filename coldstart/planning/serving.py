@@ -36,8 +36,11 @@ waiting a client is better told to retry. vLLM's limit counts the running ones a
 (vllm/v1/engine/async_llm.py, check_admission)."""
 
 
-def plan_model(name: str, context: Context, pool: PoolPlan, *, surge_gpus: int = 0) -> ModelPlan:
-    """Every decision of one model. Raises PlanError for what cannot work."""
+def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
+    """Every decision of one model; its rollout as if no GPU of the pool were free.
+
+    Raises PlanError for what cannot work.
+    """
     path, model_spec = f"models.{name}", context.spec.models[name]
     catalog, engine = context.catalog, context.engine
     model = catalog.model(model_spec.repository)
@@ -89,7 +92,7 @@ def plan_model(name: str, context: Context, pool: PoolPlan, *, surge_gpus: int =
         probe=probe_plan(ways.start(weights.value, CompileCache.NONE), engine, catalog),
         drain=drain,
         scaling=scaling_plan(name, model_spec, first),
-        rollout=rollout_plan(model_spec, fit.tensor_parallel, surge_gpus),
+        rollout=rollout_plan(fit.tensor_parallel, surge_gpus=0),
         cold_start=predict(start, catalog),
         first_node=first,
         warm_node=predict(start, catalog, warm_node=True),
