@@ -1,91 +1,66 @@
-"""Build the pinned Pulumi CLI and Python language host from `tools/` into a cache.
-
-The two live in modules of their own: the language host's newest buildable source is older than
-the CLI, and one module would lift its dependencies to the CLI's.
-"""
+"""Build pinned tools from `tools/` into a cache, bundle by bundle."""
 
 from __future__ import annotations
 
 import hashlib
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from coldstart.engine import process
+from coldstart.engine.bundles import BUNDLES, Binary, Bundle, ModuleScript
 from coldstart.engine.lock import locked
 
-CLI_VERSION = "3.259.0"
-HOST_VERSION = "3.78.1"
 GO_MINIMUM = (1, 26, 0)
-"""The `go` line of tools/*/go.mod; CLI 3.259.0 itself asks for 1.25.11."""
-
-PINNED_HOST_MARK = "pinned-language-host"
-"""A file beside the built host, so that the cache can also be named by COLDSTART_PULUMI."""
+"""The `go` line of tools/*/go.mod."""
 
 CACHE_FOLDER = Path(".cache/bin")
 
-_SDK = "github.com/pulumi/pulumi/sdk/v3"
-_VERSION_SYMBOL = f"{_SDK}/go/common/version.Version"
-_EXECUTOR = "pulumi-language-python-exec"
-
-# Measured 193 s on 2 cores with nothing cached; a slow network or one core may take far longer.
+# Measured 193 s for the slowest on 2 cores with nothing cached; a slow network or one core may
+# take far longer.
 _BUILD_DEADLINE_SECONDS = 2400.0
 # Another builder may be at it, for as long as a whole build takes.
 _LOCK_DEADLINE_SECONDS = 2400.0
 _GO_DEADLINE_SECONDS = 120.0
 _PROGRESS_EVERY_SECONDS = 5.0
 
+Progress = Callable[[str], None]
+
 
 class BuildError(Exception):
     """The tools cannot be built here; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Tool:
-    module: str
-    """Folder under tools/."""
-    package: str
-    binary: str
-    version: str
-
-
-_TOOLS = (
-    _Tool("pulumi", "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi", "pulumi", CLI_VERSION),
-    _Tool(
-        "language-host",
-        f"{_SDK}/python/cmd/pulumi-language-python",
-        "pulumi-language-python",
-        HOST_VERSION,
-    ),
-)
-
-
 def ensure_built(
-    repository: Path, environment: Mapping[str, str], progress: Callable[[str], None]
+    name: str, repository: Path, environment: Mapping[str, str], progress: Progress
 ) -> Path:
-    """The folder with `pulumi`, the language host and its executor, built when it is not there.
+    """The folder with the binaries of bundle `name`, built when it is not there.
 
-    Raises BuildError when Go is missing or too old, or when a build fails.
+    Raises BuildError when Go is missing or too old, or when a build fails; KeyError for a bundle
+    that does not exist.
     """
-    go, go_version = _find_go(environment)
+    bundle = BUNDLES[name]
     cache = repository / CACHE_FOLDER
-    folder = cache / _key(repository, go_version)
+    folder = cache / f"{name}-{_key(bundle, repository)}"
     if folder.is_dir():
         return folder
+    go = _find_go(environment)
     cache.mkdir(parents=True, exist_ok=True)
 
     def waiting() -> None:
-        progress("another process is building the tools; waiting for it")
+        progress(f"another process is building {bundle.title}; waiting for it")
 
     try:
-        with locked(cache / "build.lock", _LOCK_DEADLINE_SECONDS, waiting):
+        with locked(cache / f"{name}.lock", _LOCK_DEADLINE_SECONDS, waiting):
             if not folder.is_dir():
-                _build_into(folder, repository, go, environment, progress)
+                _build_into(
+                    folder, bundle, repository, (go, _go_environment(environment)), progress
+                )
     except TimeoutError as error:
         raise BuildError(str(error)) from None
     return folder
@@ -93,65 +68,73 @@ def ensure_built(
 
 def _build_into(
     folder: Path,
+    bundle: Bundle,
     repository: Path,
-    go: Path,
-    environment: Mapping[str, str],
-    progress: Callable[[str], None],
+    go: tuple[Path, Mapping[str, str]],
+    progress: Progress,
 ) -> None:
     """Build in a temporary folder and rename, so that `folder` is complete or absent."""
-    _remove_leftovers(folder.parent)
-    workshop = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
+    prefix = f"building-{folder.name.rpartition('-')[0]}-"
+    for leftover in folder.parent.glob(f"{prefix}*"):
+        # The lock is held, so nobody works in it: a killed build left it.
+        shutil.rmtree(leftover, ignore_errors=True)
+    workshop = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     try:
-        env = _go_environment(environment)
-        progress(
-            "building the Pulumi CLI and its Python language host:"
-            " about 4 minutes on 2 cores the first time"
-        )
-        # One after the other: the CLI's build uses every core by itself, and the two share most
-        # of the standard library's build cache.
-        for tool in _TOOLS:
-            _build(tool, repository, workshop, go, env, progress)
-        _install_executor(repository, workshop, go, env)
-        (workshop / PINNED_HOST_MARK).write_text(f"{HOST_VERSION}\n", encoding="utf-8")
+        progress(f"building {bundle.title}: {_about(bundle.cold_build_seconds)} the first time")
+        # One after the other: a build uses every core by itself.
+        for binary in bundle.binaries:
+            _build(binary, repository, workshop, go, progress)
+        for script in bundle.scripts:
+            _install_script(script, repository, workshop, go)
+        for mark, text in bundle.marks.items():
+            (workshop / mark).write_text(text, encoding="utf-8")
         workshop.chmod(0o755)
         workshop.rename(folder)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
 
 
+def _about(seconds: int) -> str:
+    if seconds < 100:
+        return f"about {seconds} s on 2 cores"
+    return f"about {round(seconds / 60)} minutes on 2 cores"
+
+
 def _build(
-    tool: _Tool,
+    binary: Binary,
     repository: Path,
     workshop: Path,
-    go: Path,
-    env: Mapping[str, str],
-    progress: Callable[[str], None],
+    go: tuple[Path, Mapping[str, str]],
+    progress: Progress,
 ) -> None:
-    flags = f"-s -w -X {_VERSION_SYMBOL}=v{tool.version}"
+    flags = "-s -w"
+    if binary.version_symbol:
+        flags += f" -X {binary.version_symbol}=v{binary.version}"
     command = [
-        go,
+        go[0],
         "build",
         "-mod=readonly",
         "-trimpath",
-        "-tags=osusergo,grpcnotrace",
+        f"-tags={','.join(binary.tags)}",
         f"-ldflags={flags}",
-        f"-o={workshop / tool.binary}",
-        tool.package,
+        f"-o={workshop / binary.name}",
+        binary.package,
     ]
-    what = f"building {tool.binary} {tool.version}"
+    what = f"building {binary.name} {binary.version}".rstrip()
     progress(what)
     watch = _every_few_seconds(progress, what)
-    _go(command, repository / "tools" / tool.module, env, _BUILD_DEADLINE_SECONDS, watch)
+    _go(command, repository / "tools" / binary.module, go[1], _BUILD_DEADLINE_SECONDS, watch)
 
 
-def _install_executor(repository: Path, workshop: Path, go: Path, env: Mapping[str, str]) -> None:
-    """The host starts programs through a script of the newer SDK; the module zip lost its mode."""
-    command = [go, "list", "-mod=readonly", "-m", "-f={{.Dir}}", _SDK]
-    answer = _go(command, repository / "tools" / "pulumi", env, _GO_DEADLINE_SECONDS)
-    source = Path(answer.stdout.strip()) / "python" / "cmd" / _EXECUTOR
+def _install_script(
+    script: ModuleScript, repository: Path, workshop: Path, go: tuple[Path, Mapping[str, str]]
+) -> None:
+    command = [go[0], "list", "-mod=readonly", "-m", "-f={{.Dir}}", script.source_module]
+    answer = _go(command, repository / "tools" / script.module, go[1], _GO_DEADLINE_SECONDS)
+    source = Path(answer.stdout.strip()) / script.path
     if not source.is_file():
-        raise BuildError(f"{source} is missing from the module {_SDK}")
-    target = workshop / _EXECUTOR
+        raise BuildError(f"{source} is missing from the module {script.source_module}")
+    target = workshop / source.name
     shutil.copyfile(source, target)
     target.chmod(0o755)
 
@@ -179,7 +162,7 @@ def _go_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The caller's environment without what would change the build.
 
     GOTOOLCHAIN=local, because another toolchain would be downloaded behind the user's back and
-    the cache key names the Go that was found; GOFLAGS, GOWORK and the target's variables are left
+    the user may not want one; GOFLAGS, GOWORK and the target's variables are left
     out, because they change or forbid the build; GOPROXY and its kin stay as the user set them.
     """
     dropped = {"GOFLAGS", "GOOS", "GOARCH", "GOEXPERIMENT", "GOBIN", "GO111MODULE", "GODEBUG"}
@@ -195,7 +178,7 @@ def _go_environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _find_go(environment: Mapping[str, str]) -> tuple[Path, str]:
+def _find_go(environment: Mapping[str, str]) -> Path:
     minimum = ".".join(str(part) for part in GO_MINIMUM[:2])
     found = shutil.which("go", path=environment.get("PATH"))
     if found is None:
@@ -215,28 +198,26 @@ def _find_go(environment: Mapping[str, str]) -> tuple[Path, str]:
         raise BuildError(f"{found} does not tell its version: {answer.stderr.strip()[:200]}")
     if tuple(int(part or 0) for part in numbers.groups()) < GO_MINIMUM:
         raise BuildError(f"{found} is {version}, and Go {minimum} or newer is needed to build one")
-    return Path(found), version
+    return Path(found)
 
 
-def _key(repository: Path, go_version: str) -> str:
-    """Changes whenever a build would give something else."""
-    content = hashlib.sha256(f"{go_version} {sys.platform} {CLI_VERSION} {HOST_VERSION}".encode())
-    for tool in _TOOLS:
-        for name in ("go.mod", "go.sum"):
-            path = repository / "tools" / tool.module / name
-            if not path.is_file():
-                raise BuildError(f"{path} is missing, so the pinned tools cannot be built")
-            content.update(path.read_bytes())
+def _key(bundle: Bundle, repository: Path) -> str:
+    """Changes with every pin and every source of our own.
+
+    The Go that is on PATH is left out: what is built stays usable when it is updated or gone.
+    """
+    content = hashlib.sha256(f"{sys.platform} {platform.machine()} {bundle}".encode())
+    for module in sorted({binary.module for binary in bundle.binaries}):
+        folder = repository / "tools" / module
+        for pin in ("go.mod", "go.sum"):
+            if not (folder / pin).is_file():
+                raise BuildError(f"{folder / pin} is missing, so the pinned tools cannot be built")
+        for path in sorted([folder / "go.mod", folder / "go.sum", *folder.rglob("*.go")]):
+            content.update(f"\0{path.relative_to(folder)}\0".encode() + path.read_bytes())
     return content.hexdigest()[:16]
 
 
-def _remove_leftovers(cache: Path) -> None:
-    """Clear what an interrupted build left; the lock is held, so nobody works in it."""
-    for leftover in cache.glob("building-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _every_few_seconds(progress: Callable[[str], None], what: str) -> Callable[[float], None]:
+def _every_few_seconds(progress: Progress, what: str) -> Callable[[float], None]:
     next_at = _PROGRESS_EVERY_SECONDS
 
     def watch(elapsed_seconds: float) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from coldstart.engine import build
-from coldstart.engine.build import BuildError
+from coldstart.engine.build import GO_MINIMUM, BuildError, ensure_built
+from coldstart.engine.bundles import CLI_VERSION, PINNED_HOST_MARK
 
 BINARY_VARIABLE = "COLDSTART_PULUMI"
 HOST_NAME = "pulumi-language-python"
@@ -90,13 +90,13 @@ def ensure(
         except ToolchainError as error:
             obstacles.append(str(error))
     try:
-        built = build.ensure_built(root, env, progress)
+        built = ensure_built("pulumi", root, env, progress)
     except BuildError as error:
         raise ToolchainError(_nothing_works(obstacles, str(error))) from error
     return Toolchain(
         pulumi=built / "pulumi",
         language_host_folder=built,
-        version=build.CLI_VERSION,
+        version=CLI_VERSION,
         runs_policy_folders=False,
         origin=f"built from tools/ ({'; '.join(obstacles)})",
     )
@@ -119,7 +119,7 @@ def _inspect(binary: Path, env: Mapping[str, str], origin: str) -> Toolchain:
         pulumi=binary,
         language_host_folder=folder,
         version=_dotted(version),
-        runs_policy_folders=not (folder / build.PINNED_HOST_MARK).exists(),
+        runs_policy_folders=not (folder / PINNED_HOST_MARK).exists(),
         origin=origin,
     )
 
@@ -163,7 +163,7 @@ def _nothing_works(obstacles: list[str], building: str) -> str:
         "Do one of these:\n"
         f"  - install the Pulumi CLI, {CLI_VERSIONS}, with its Python language host:"
         " https://www.pulumi.com/docs/install/\n"
-        f"  - install Go {_dotted(build.GO_MINIMUM)} or newer (https://go.dev/dl/); the CLI is then"
+        f"  - install Go {_dotted(GO_MINIMUM)} or newer (https://go.dev/dl/); the CLI is then"
         " built once, in about 4 minutes"
     )
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from coldstart.engine import ToolchainError, build, ensure
+from coldstart.engine import ToolchainError, ensure
+from coldstart.engine.build import CACHE_FOLDER
+from coldstart.engine.bundles import CLI_VERSION
 from coldstart.engine.toolchain import CLI_VERSIONS
 
 # Stands in for Go: "builds" by writing its name, and notes each call with the flags it saw.
@@ -80,7 +82,7 @@ def test_a_cli_out_of_range_is_passed_over_and_one_is_built(
     _pulumi(tmp_path / "bin", version)
     path = f"{tmp_path / 'bin'}:{with_go['PATH']}"
     found = ensure(_ignore, repository=repository, environment={**with_go, "PATH": path})
-    assert found.version == build.CLI_VERSION
+    assert found.version == CLI_VERSION
     assert f"is version {version}" in found.origin
     assert not found.runs_policy_folders
 
@@ -137,15 +139,20 @@ def test_a_build_happens_once_and_ignores_odd_go_settings(
     assert os.access(executor, os.X_OK)
 
 
-def test_another_pin_or_another_go_means_another_build(
-    tmp_path: Path, repository: Path, with_go: dict[str, str]
+def test_another_pin_means_another_build_and_another_go_does_not(
+    repository: Path, with_go: dict[str, str]
 ) -> None:
     first = ensure(_ignore, repository=repository, environment=with_go)
-    (repository / "tools" / "pulumi" / "go.sum").write_text("changed\n")
-    second = ensure(_ignore, repository=repository, environment=with_go)
     newer = {**with_go, "FAKE_GO_VERSION": "go1.27.0"}
-    third = ensure(_ignore, repository=repository, environment=newer)
-    assert len({first.pulumi, second.pulumi, third.pulumi}) == 3
+    assert ensure(_ignore, repository=repository, environment=newer) == first
+    (repository / "tools" / "pulumi" / "go.sum").write_text("changed\n")
+    assert ensure(_ignore, repository=repository, environment=with_go).pulumi != first.pulumi
+
+
+def test_what_was_built_is_used_after_go_is_gone(repository: Path, with_go: dict[str, str]) -> None:
+    first = ensure(_ignore, repository=repository, environment=with_go)
+    without_go = {"PATH": "/usr/bin:/bin"}
+    assert ensure(_ignore, repository=repository, environment=without_go) == first
 
 
 def test_a_failed_build_leaves_nothing_that_looks_finished(
@@ -153,13 +160,13 @@ def test_a_failed_build_leaves_nothing_that_looks_finished(
 ) -> None:
     with pytest.raises(ToolchainError, match="no such module"):
         ensure(_ignore, repository=repository, environment={**with_go, "FAKE_GO_FAILS": "1"})
-    assert [path.name for path in (repository / build.CACHE_FOLDER).iterdir()] == ["build.lock"]
+    assert [path.name for path in (repository / CACHE_FOLDER).iterdir()] == ["pulumi.lock"]
 
 
 def test_what_a_killed_build_left_is_cleared_by_the_next(
     repository: Path, with_go: dict[str, str]
 ) -> None:
-    leftover = repository / build.CACHE_FOLDER / "building-killed"
+    leftover = repository / CACHE_FOLDER / "building-pulumi-killed"
     leftover.mkdir(parents=True)
     found = ensure(_ignore, repository=repository, environment=with_go)
     assert not leftover.exists()
