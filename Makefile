@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: preview plan rehearse test bench lint format lock clean help
+.PHONY: preview up plan rehearse test test-cluster cluster-up cluster-down bench lint format lock clean help
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -25,8 +25,17 @@ plan: $(STAMP) ## Print decisions, cold starts and cost of STACK
 rehearse: $(STAMP) ## Preview, up, second up, refresh, destroy of STACK, no account
 	@$(PY) -m coldstart rehearse $(STACK)
 
-test: $(STAMP) ## Every test
-	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+test: $(STAMP) ## Every test that needs no cluster
+	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/cluster
+
+test-cluster: $(STAMP) ## Tests against a real control plane, Karpenter, KEDA and containerd
+	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/cluster
+
+cluster-up: $(STAMP) ## Start etcd and a Kubernetes control plane on loopback addresses
+	@$(PY) -m coldstart cluster up
+
+cluster-down: $(STAMP) ## End exactly the processes that cluster-up started
+	@$(PY) -m coldstart cluster down
 
 bench: $(STAMP) ## Time the preview against a bare program
 	@$(PY) -m tests.bench
