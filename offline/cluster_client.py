@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import time
@@ -19,12 +20,9 @@ import requests
 
 from coldstart.controlplane.client import Client
 from coldstart.controlplane.errors import Unreachable
-from coldstart.controlplane.http import Answer, Transport
+from coldstart.controlplane.http import Answer, Transport, retry_after_seconds
 from offline.package import RefusalError
 
-_CONNECT_SECONDS = 5.0
-# Longer than any request of a healthy server takes, far below the 60 s after which it gives up.
-_READ_SECONDS = 15.0
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 4.0
 
@@ -70,6 +68,9 @@ class PatientTransport(Transport):
     Only requests go through it that do no harm when they are done twice: reads, applies, deletes.
     """
 
+    # Longer than any request of a healthy server takes, far below the 60 s after which it gives up.
+    read_seconds = 15.0
+
     def __init__(self, url: str, ca_file: Path, token: str, patience_seconds: float) -> None:
         super().__init__(url, ca_file, token)
         self._patience_seconds = patience_seconds
@@ -85,42 +86,30 @@ class PatientTransport(Transport):
         idempotent: bool = False,
     ) -> Answer:
         """As in the base class; raises Unreachable when there was no answer until the deadline."""
-        started, pause, attempts = time.monotonic(), _FIRST_PAUSE_SECONDS, 0
-        while True:
-            attempts += 1
-            answer, wanted, problem = self._once(method, path, body, query, content_type)
-            if answer is not None and not _may_pass(answer):
-                return answer
+        headers = {} if body is None else {"Content-Type": content_type}
+        content = None if body is None else json.dumps(body).encode()
+        began, pause = time.monotonic(), _FIRST_PAUSE_SECONDS
+        for attempt in itertools.count(1):
+            outcome = self._once(method, path, content, headers, query)
             # Spread, so that callers who were turned away together do not come back together.
-            wait = max(wanted, pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
-            if time.monotonic() + wait - started > self._patience_seconds:
+            wait = pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+            answer = None
+            if isinstance(outcome, requests.Response):
+                answer = self._answer(method, path, outcome)
+                if not _may_pass(answer):
+                    return answer
+                wait = max(wait, retry_after_seconds(outcome))
+            elapsed = time.monotonic() - began
+            if elapsed + wait > self._patience_seconds:
                 if answer is not None:
                     return answer
-                elapsed = time.monotonic() - started
                 raise Unreachable(
                     f"the API server at {self.url} did not answer {method} {path}"
-                    f" in {attempts} attempts over {elapsed:.0f} s: {problem}"
+                    f" in {attempt} attempts over {elapsed:.0f} s: {outcome}"
                 )
             time.sleep(wait)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-
-    def _once(
-        self, method: str, path: str, body: Any, query: Mapping[str, str] | None, content_type: str
-    ) -> tuple[Answer | None, float, str]:
-        """The answer, the seconds it asks to wait, and what went wrong without one."""
-        try:
-            response = self._session.request(
-                method,
-                self.url + path,
-                params=dict(query or {}),
-                data=None if body is None else json.dumps(body).encode(),
-                headers={} if body is None else {"Content-Type": content_type},
-                timeout=(_CONNECT_SECONDS, _READ_SECONDS),
-                allow_redirects=False,
-            )
-        except (requests.ConnectionError, requests.Timeout) as error:
-            return None, 0.0, str(error)
-        return self._answer(method, path, response), _retry_after_seconds(response), ""
+        raise AssertionError("the last attempt returns or raises")
 
 
 def _may_pass(answer: Answer) -> bool:
@@ -128,10 +117,3 @@ def _may_pass(answer: Answer) -> bool:
         return False
     message = str(answer.body.get("message")) if isinstance(answer.body, dict) else ""
     return not any(words in message for words in _FINAL_INTERNAL_ERRORS)
-
-
-def _retry_after_seconds(response: requests.Response) -> float:
-    try:
-        return float(response.headers.get("Retry-After", ""))
-    except ValueError:
-        return 0.0

@@ -65,6 +65,8 @@ class Transport:
     connection was refused, so that nobody can have seen it.
     """
 
+    read_seconds = READ_SECONDS
+
     def __init__(self, url: str, ca_file: Path, token: str | None) -> None:
         self.url = url
         self._session = requests.Session()
@@ -106,7 +108,7 @@ class Transport:
             if isinstance(outcome, requests.Response):
                 if final or not idempotent or outcome.status_code not in _PASSING:
                     return self._answer(method, path, outcome)
-                pause = max(pause, _retry_after(outcome))
+                pause = max(pause, retry_after_seconds(outcome))
             elif final or not (idempotent or _never_sent(outcome)):
                 raise Unreachable(f"{method} {self.url}{path}: no answer: {outcome}")
             time.sleep(min(pause, _LONGEST_PAUSE_SECONDS))
@@ -128,7 +130,7 @@ class Transport:
                 params=dict(query or {}),
                 data=content,
                 headers=dict(headers),
-                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                timeout=(CONNECT_SECONDS, self.read_seconds),
                 allow_redirects=False,
             )
         except _NO_ANSWER as error:
@@ -170,7 +172,8 @@ def _never_sent(error: Exception) -> bool:
     return isinstance(reason, NewConnectionError)
 
 
-def _retry_after(response: requests.Response) -> float:
+def retry_after_seconds(response: requests.Response) -> float:
+    """What a server asks to wait, 0 when it asks nothing."""
     try:
         return float(response.headers.get("Retry-After", ""))
     except ValueError:

@@ -123,14 +123,15 @@ def test_an_up_outlives_a_crash_and_restart_of_the_api_server(
 def test_an_up_without_its_server_ends_in_one_clear_message_and_the_next_converges(
     component: str, plane: ControlPlane, rehearse: Callable[..., Rehearsal]
 ) -> None:
-    impatient = rehearse(patience_seconds=SHORT_PATIENCE_SECONDS)
+    # Without Helm, which waits as long as it likes.
+    impatient = rehearse(patience_seconds=SHORT_PATIENCE_SECONDS, helm=None)
     up = during(lambda: impatient.up(STACK), plane.admin, 12, lambda: plane.kill(component))
     plane.start(component)
     assert not up.ok
     told = "\n".join(up.errors)
     assert "the API server at https://127.0.0.1:" in told or "etcdserver" in told, told
     assert "Traceback" not in told
-    assert_converged(rehearse(), plane.admin)
+    assert_converged(rehearse(helm=None), plane.admin)
 
 
 def test_an_up_succeeds_while_every_tenth_answer_is_bad(
@@ -151,7 +152,7 @@ def test_an_up_succeeds_while_every_tenth_answer_is_bad(
     assert seen.bad[429] >= 3
     assert seen.bad[500] >= 6
     assert seen.too_early == []
-    assert_converged(rehearse(), plane.admin)
+    assert_converged(rehearse(helm=None), plane.admin)
 
 
 def test_a_second_up_of_the_same_stack_is_refused_by_the_engines_lock(
