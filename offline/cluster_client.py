@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ class PatientTransport(Transport):
                     return answer
                 raise Unreachable(
                     f"the API server at {self.url} did not answer {method} {path}"
-                    f" in {attempt} attempts over {elapsed:.0f} s: {outcome}"
+                    f" in {attempt} attempts over {elapsed:.0f} s: {_reason(outcome)}"
                 )
             time.sleep(wait)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
@@ -117,3 +118,11 @@ def _may_pass(answer: Answer) -> bool:
         return False
     message = str(answer.body.get("message")) if isinstance(answer.body, dict) else ""
     return not any(words in message for words in _FINAL_INTERNAL_ERRORS)
+
+
+def _reason(outcome: Any) -> str:
+    """Why there was no answer, without the layers of libraries it came through."""
+    if isinstance(outcome, requests.Timeout):
+        return f"none came within {PatientTransport.read_seconds:g} s"
+    found = re.search(r"\[Errno \d+\] ([A-Z][a-z ]+)", str(outcome))
+    return found[1] if found else str(outcome)

@@ -120,7 +120,7 @@ def test_an_up_outlives_a_crash_and_restart_of_the_api_server(
 
 
 @pytest.mark.parametrize("component", ("kube-apiserver", "etcd"))
-def test_an_up_without_its_server_ends_in_one_clear_message_and_the_next_converges(
+def test_an_up_without_its_server_ends_in_a_clear_message_and_the_next_converges(
     component: str, plane: ControlPlane, rehearse: Callable[..., Rehearsal]
 ) -> None:
     # Without Helm, which waits as long as it likes.
