@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
+import pulumi_policy.policy as sdk
 from pulumi_policy import (
     EnforcementLevel,
     Policy,
@@ -24,6 +26,55 @@ from policies.rule import Outcome, ResourceRule, Rule, StackRule
 from policies.rules import RULES
 
 PACK_NAME = "coldstart"
+JUDGED_PROVIDERS = (
+    "kubernetes:",
+    "aws:",
+    "aws-native:",
+    "azure-native:",
+    "azure-native_",
+    "azure:",
+    "gcp:",
+    "digitalocean:",
+)
+
+
+# Resources of the largest stack whose readings are kept at a time.
+_KEPT_READINGS = 4096
+
+
+class _OncePerObject:
+    """A function of one object, computed once per object (not per equal one) while it is kept."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._kept: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+
+    def __call__(self, subject: Any, *more: Any) -> Any:
+        key = (id(subject), *more)
+        found = self._kept.get(key)
+        # Whoever is kept is alive, so its identity belongs to nobody else.
+        if found is None:
+            if len(self._kept) >= _KEPT_READINGS:
+                self._kept.clear()
+            found = self._kept[key] = (subject, self._function(subject, *more))
+        return found[1]
+
+
+def read_each_resource_once() -> None:
+    """Let the SDK read a resource once instead of once per rule, which costs seconds per preview.
+
+    The SDK turns a resource's message into a checked tree anew for each policy, and no rule changes
+    what it reads. An SDK without these three steps is left as it is: slower, never wrong.
+    """
+    for name in ("deserialize_properties", "unknown_checking_proxy"):
+        step = getattr(sdk, name, None)
+        if callable(step) and not isinstance(step, _OncePerObject):
+            setattr(sdk, name, _OncePerObject(step))
+    messages = getattr(sdk, "json_format", None)
+    to_dict = getattr(messages, "MessageToDict", None)
+    if callable(to_dict) and not isinstance(to_dict, _OncePerObject):
+        once = {**vars(messages), "MessageToDict": _OncePerObject(to_dict)}
+        setattr(sdk, "json_format", SimpleNamespace(**once))  # noqa: B010 - not for type checkers
 
 
 class Inputs:
@@ -38,8 +89,9 @@ class Inputs:
         self._trees: dict[str, Mapping[str, Any]] = {}
 
     def remember(self, urn: str, properties: Mapping[str, Any]) -> None:
-        self._raw[urn] = properties
-        self._trees.pop(urn, None)
+        if self._raw.get(urn) is not properties:
+            self._raw[urn] = properties
+            self._trees.pop(urn, None)
 
     def tree(self, urn: str, name: str, outputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """The inputs of a resource as a plain tree; its outputs where no inputs were seen."""
@@ -58,6 +110,7 @@ def policies(rules: Sequence[Rule] = RULES) -> list[Policy]:
 
 def serve() -> None:
     """Start the pack's server. Never returns: the engine ends the process."""
+    read_each_resource_once()
     PolicyPack(
         name=PACK_NAME,
         enforcement_level=EnforcementLevel.MANDATORY,
@@ -111,9 +164,8 @@ def _resource_validation(rule: ResourceRule, inputs: Inputs) -> Any:
     def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
         inputs.remember(args.urn, args.props)
         if rule.reads(args.resource_type):
-            resource = Resource(
-                args.resource_type, args.name, plain(args.props, (args.name,)), args.urn
-            )
+            tree = inputs.tree(args.urn, args.name, args.props)
+            resource = Resource(args.resource_type, args.name, tree, args.urn)
             _report(rule.run(resource, args.get_config()), report)
 
     return validate
@@ -124,7 +176,7 @@ def _stack_validation(rule: StackRule, inputs: Inputs) -> Any:
         resources = [
             Resource(item.resource_type, item.name, _judged(inputs, item), item.urn)
             for item in args.resources
-            if item.resource_type.startswith(("kubernetes:", "aws:"))
+            if item.resource_type.startswith(JUDGED_PROVIDERS)
         ]
         _report(rule.run(resources, args.get_config()), report)
 

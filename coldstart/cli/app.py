@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from coldstart.catalog import CatalogError
-from coldstart.cli import text
+from coldstart.cli import lint, text
 from coldstart.cli.rehearsal import outcome_data, preview_stack, rehearse_stack
 from coldstart.engine import DeadlineError, RehearsalError, Result, ToolchainError
 from coldstart.planning import PlanFailedError, StackPlan, plan_stack
@@ -31,6 +31,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Plan LLM serving stacks; rehearse them with the real Pulumi engine, with no account.",
 )
+app.command()(lint.lint)
+app.command()(lint.rules)
 StackArgument = Annotated[str, typer.Argument(help="A file stacks/Pulumi.<STACK>.yaml.")]
 RootOption = Annotated[Path, typer.Option("--root", hidden=True, help="Another checkout.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data for machines.")]

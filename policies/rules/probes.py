@@ -36,7 +36,11 @@ def _judge_pod(pod: Pod, minimum_seconds: float) -> Iterator[str]:
     stated = at(pod.annotations, _PREDICTED)
     predicted_seconds = quantity(stated)
     if stated is not None and predicted_seconds is None:
-        yield f"annotation {_PREDICTED}={stated!r} is not a number of seconds."
+        yield (
+            f"annotation {_PREDICTED}={stated!r} is not a number of seconds, so nobody can tell "
+            "whether the startup probe covers the cold start. Write the seconds as a number, such "
+            'as "90".'
+        )
     needed_seconds = max(float(predicted_seconds or 0), float(minimum_seconds))
 
     def judge_container(container: Container) -> Iterator[str]:
@@ -72,7 +76,9 @@ def _budget_seconds(probe: Any) -> int:
 
 
 REQUIRE_STARTUP_BUDGET = ResourceRule(
+    code="CS601",
     name="kubernetes-workload-require-startup-budget",
+    concern="serving",
     title="The startup probe outlasts the cold start",
     description="Long-running GPU containers must have a startupProbe whose budget covers the "
     "predicted cold start.",
@@ -81,6 +87,10 @@ REQUIRE_STARTUP_BUDGET = ResourceRule(
     remediation="Set startupProbe.failureThreshold x periodSeconds at least to the pod "
     f"template's annotation {_PREDICTED}, with room for a slow node.",
     reason="A probe that gives up early turns one slow start into an endless restart loop.",
+    links=(
+        "https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/",
+        "https://github.com/kserve/kserve/issues/5062",
+    ),
     options=(
         Option(
             "minimumStartupSeconds",
