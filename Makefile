@@ -1,4 +1,5 @@
 STACK ?= eks-prod
+TARGET ?= stand-ins
 PYTHON ?= python3.11
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -16,8 +17,11 @@ $(STAMP): requirements-dev.txt
 	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.txt
 	@touch $@
 
-preview: $(STAMP) ## Preview STACK with the real engine, no account
-	@$(PY) -m coldstart preview $(STACK)
+preview: $(STAMP) ## Preview STACK with the real engine, no account; TARGET=local-control-plane for a real API server
+	@$(PY) -m coldstart preview $(STACK) --target $(TARGET)
+
+up: $(STAMP) ## Up of STACK: a stand-in cloud, a real control plane (TARGET=local-control-plane)
+	@$(PY) -m coldstart up $(STACK) --target $(TARGET)
 
 plan: $(STAMP) ## Print decisions, cold starts and cost of STACK
 	@$(PY) -m coldstart plan $(STACK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import string
 from collections.abc import Callable, Mapping
@@ -16,7 +17,13 @@ from offline.aws_shapes import (
     ZONE_LETTERS,
     shape_of,
 )
-from offline.package import CheckContext, Existing, MakeContext, RefusalError
+from offline.package import (
+    CLUSTER_VARIABLE,
+    CheckContext,
+    Existing,
+    MakeContext,
+    RefusalError,
+)
 from offline.strict import has_input
 from offline.wire import Properties, digest, plain
 
@@ -31,9 +38,12 @@ _SERVICE_ALIASES = {"lb": "elasticloadbalancing", "efs": "elasticfilesystem", "v
 class AwsPackage:
     """Makes AWS resources as `offline.aws_shapes` describes them."""
 
-    known_in_preview = frozenset({"region", "tagsAll"})
-
     def __init__(self) -> None:
+        self.known_in_preview = frozenset({"region", "tagsAll"})
+        if os.environ.get(CLUSTER_VARIABLE):
+            # The cluster is there before its stand-in is made, so its objects can be tried in a
+            # first preview; with an address that is not known the engine would ask nobody.
+            self.known_in_preview |= {"endpoint", "certificateAuthority"}
         self._region = ""
         self._default_tags: Mapping[str, str] = {}
 

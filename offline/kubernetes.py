@@ -77,7 +77,7 @@ class KubernetesPackage:
         """The id and what an API server adds to an object."""
         inputs = plain(context.inputs)
         if context.type == RELEASE:
-            return self.identity(context.type, inputs, ""), _release_outputs(inputs)
+            return self.identity(context.type, inputs, ""), release_outputs(inputs)
         metadata: Properties = {
             "uid": _uuid(context.seed),
             "resourceVersion": "1",
@@ -112,7 +112,7 @@ class KubernetesPackage:
         """An update moves the resource version on; a release gets its new status."""
         if context.type == RELEASE:
             revision = int(look_up(old, "status.revision") or 1) + 1
-            return _release_outputs(plain(context.inputs), revision)
+            return release_outputs(plain(context.inputs), revision)
         version = int(look_up(old, "metadata.resourceVersion") or 1) + 1
         return {"metadata": {"resourceVersion": str(version)}}
 
@@ -134,7 +134,7 @@ class KubernetesPackage:
 
 
 def _installed_charts(existing: Existing) -> set[str]:
-    return {str(release.get("chart", "")).rsplit("/", 1)[-1] for release in existing(RELEASE)}
+    return {chart_of(release) for release in existing(RELEASE)}
 
 
 def _namespaces(existing: Existing) -> set[str]:
@@ -157,14 +157,19 @@ def _is_custom(inputs: Properties) -> bool:
     return "." in group and not group.endswith(".k8s.io")
 
 
-def _release_outputs(inputs: Properties, revision: int = 1) -> Properties:
-    chart = str(inputs.get("chart", "")).rsplit("/", 1)[-1]
+def chart_of(release: Properties) -> str:
+    """The chart's own name; `chart` may be a whole address."""
+    return str(release.get("chart", "")).rsplit("/", 1)[-1]
+
+
+def release_outputs(inputs: Properties, revision: int = 1) -> Properties:
+    """What Helm adds to the inputs of a release."""
     return {
         "status": {
             "status": "deployed",
             "name": inputs.get("name"),
             "namespace": inputs.get("namespace"),
-            "chart": chart,
+            "chart": chart_of(inputs),
             "version": inputs.get("version"),
             "revision": revision,
         },

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from offline.wire import Properties, digest
 
+CLUSTER_VARIABLE = "COLDSTART_CLUSTER"
+"""Names the connection file of a real API server; without it Kubernetes is a stand-in too."""
+
 
 class RefusalError(Exception):
     """What the real service would say no to; the message goes to the user."""

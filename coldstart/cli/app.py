@@ -12,12 +12,21 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from coldstart.catalog import CatalogError
 from coldstart.cli import lint, text
-from coldstart.cli.rehearsal import outcome_data, preview_stack, rehearse_stack
-from coldstart.engine import DeadlineError, RehearsalError, Result, ToolchainError
+from coldstart.cli.cluster import cluster_app
+from coldstart.cli.rehearsal import Done, outcome_data, preview_stack, rehearse_stack, up_stack
+from coldstart.cli.target import Target
+from coldstart.controlplane import ControlPlaneError
+from coldstart.engine import (
+    ClusterAccessError,
+    DeadlineError,
+    RehearsalError,
+    Result,
+    ToolchainError,
+)
+from coldstart.engine.build import BuildError
 from coldstart.planning import PlanFailedError, StackPlan, plan_stack
 from coldstart.report import summary
 from coldstart.spec import SpecError, load_stack, stack_file
@@ -31,11 +40,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Plan LLM serving stacks; rehearse them with the real Pulumi engine, with no account.",
 )
+app.add_typer(cluster_app, name="cluster")
 app.command()(lint.lint)
 app.command()(lint.rules)
 StackArgument = Annotated[str, typer.Argument(help="A file stacks/Pulumi.<STACK>.yaml.")]
 RootOption = Annotated[Path, typer.Option("--root", hidden=True, help="Another checkout.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data for machines.")]
+TargetOption = Annotated[
+    Target, typer.Option(help="What stands behind Kubernetes; the cloud is a stand-in in any case.")
+]
 
 
 @app.command()
@@ -62,6 +75,7 @@ def preview(
     stack: StackArgument = "eks-prod",
     json_output: JsonOption = False,
     policies: Annotated[bool, typer.Option(help="Judge the preview by the policy pack.")] = True,
+    target: TargetOption = Target.STAND_INS,
     root: RootOption = ROOT,
 ) -> None:
     """Run `pulumi preview` for real against stand-in clouds, then sum it up.
@@ -70,7 +84,7 @@ def preview(
     """
     with _told():
         found = _plan(root, stack)
-        result = preview_stack(root, found.spec, _progress, policies=policies)
+        result = preview_stack(root, found.spec, _progress, policies=policies, target=target)
         if json_output:
             _print_json({**summary(found), "preview": outcome_data(result)})
         else:
@@ -79,8 +93,33 @@ def preview(
 
 
 @app.command()
+def up(
+    stack: StackArgument = "eks-prod",
+    json_output: JsonOption = False,
+    target: TargetOption = Target.LOCAL,
+    root: RootOption = ROOT,
+) -> None:
+    """Make a stack so: its Kubernetes objects on a real control plane, its cloud a stand-in.
+
+    A control plane that `coldstart cluster up` started keeps them; otherwise one is started for
+    this and ended. Example: coldstart up eks-dev
+    """
+    with _told():
+        found = _plan(root, stack)
+        done = up_stack(root, found.spec, _progress, target)
+        if json_output:
+            _print_json({"stack": stack, "up": outcome_data(done.result)})
+        else:
+            _print_up(_console(), stack, done)
+        raise typer.Exit(0 if done.result.ok else 1)
+
+
+@app.command()
 def rehearse(
-    stack: StackArgument = "eks-prod", json_output: JsonOption = False, root: RootOption = ROOT
+    stack: StackArgument = "eks-prod",
+    json_output: JsonOption = False,
+    target: TargetOption = Target.STAND_INS,
+    root: RootOption = ROOT,
 ) -> None:
     """Preview, up, a second up, refresh and destroy against stand-in clouds, each checked.
 
@@ -88,7 +127,7 @@ def rehearse(
     """
     with _told():
         found = _plan(root, stack)
-        acts = rehearse_stack(root, found.spec, _progress)
+        acts = rehearse_stack(root, found.spec, _progress, target)
         if json_output:
             _print_json({"stack": stack, "acts": [act.data() for act in acts]})
         else:
@@ -127,13 +166,33 @@ def _print_preview(console: Console, found: dict[str, Any], result: Result) -> N
     if result.policy_results or result.violations:
         text.print_policies(console, result)
     text.print_plan(console, found, alternatives=False)
-    for message in result.errors:
-        console.print(Text(message, style="red"), highlight=False)
+    text.print_messages(console, result)
     console.print(
         f"Preview of {found['stack']}: {'ok' if result.ok else 'refused'}, "
         f"{sum(result.summary.values())} resources, {result.duration_seconds:.0f} s. "
         "Nothing was created, no account was used."
     )
+
+
+def _print_up(console: Console, stack: str, done: Done) -> None:
+    result = done.result
+    if result.resources:
+        text.print_resources(console, result, done=True)
+    if result.violations:
+        text.print_policies(console, result)
+    text.print_messages(console, result)
+    console.print(
+        f"Up of {stack}: {'ok' if result.ok else 'refused'}, "
+        f"{sum(result.summary.values())} resources, {len(result.warnings)} warnings, "
+        f"{result.duration_seconds:.0f} s. No account was used.",
+        highlight=False,
+    )
+    if done.kubeconfig is not None:
+        console.print(
+            f"It stays until: coldstart cluster down\n  export KUBECONFIG={done.kubeconfig}"
+        )
+    else:
+        console.print("Nothing of it is left; after `coldstart cluster up` it would stay.")
 
 
 def _print_json(data: Any) -> None:
@@ -158,7 +217,14 @@ def _told() -> Iterator[None]:
     except (SpecError, PlanFailedError, CatalogError) as error:
         _progress(str(error))
         raise typer.Exit(2) from None
-    except (ToolchainError, RehearsalError, DeadlineError) as error:
+    except (
+        BuildError,
+        ClusterAccessError,
+        ControlPlaneError,
+        DeadlineError,
+        RehearsalError,
+        ToolchainError,
+    ) as error:
         _progress(str(error))
         raise typer.Exit(2) from None
     except KeyboardInterrupt as end:

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from coldstart.engine import Rehearsal, Result, ensure
+from coldstart.cli.target import Progress, Target, stage
+from coldstart.engine import Rehearsal, Result
 from coldstart.spec import Layer, StackSpec
 
 POLICIES = "policies"
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ def outcome_data(result: Result) -> dict[str, Any]:
         "violations": [asdict(violation) for violation in result.violations],
         "policies": [asdict(policy) for policy in result.policy_results],
         "errors": list(result.errors),
+        "warnings": list(result.warnings),
         "durationSeconds": round(result.duration_seconds, 2),
     }
 
@@ -55,24 +56,53 @@ def policy_config(spec: StackSpec) -> Mapping[str, Any]:
     }
 
 
-def preview_stack(root: Path, spec: StackSpec, progress: Progress, *, policies: bool) -> Result:
-    """Preview `spec`; a stack that refers to another finds that one up in the imaginary world."""
-    with Rehearsal(root, ensure(progress), progress=progress) as rehearsal:
-        failed = _infra_up(rehearsal, spec, progress)
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How an up ended; `kubeconfig` reaches what stays of it, None when nothing does."""
+
+    result: Result
+    kubeconfig: Path | None
+
+
+def preview_stack(
+    root: Path,
+    spec: StackSpec,
+    progress: Progress,
+    *,
+    policies: bool,
+    target: Target = Target.STAND_INS,
+) -> Result:
+    """Preview `spec`; a stack that refers to another finds that one up."""
+    with stage(target, root, progress) as on:
+        failed = _infra_up(on.rehearsal, spec, progress)
         if failed is not None:
             return failed
         progress(f"pulumi preview -s {spec.stack}")
-        return rehearsal.preview(
+        return on.rehearsal.preview(
             spec.stack,
             root / POLICIES if policies else None,
             policy_config(spec) if policies else None,
         )
 
 
-def rehearse_stack(root: Path, spec: StackSpec, progress: Progress) -> list[Act]:
+def up_stack(root: Path, spec: StackSpec, progress: Progress, target: Target) -> Done:
+    """Make `spec` so, after the stack that it refers to."""
+    with stage(target, root, progress) as on:
+        failed = _infra_up(on.rehearsal, spec, progress)
+        if failed is not None:
+            return Done(failed, on.kubeconfig)
+        progress(f"pulumi up -s {spec.stack}")
+        result = on.rehearsal.up(spec.stack, root / POLICIES, policy_config(spec))
+        return Done(result, on.kubeconfig)
+
+
+def rehearse_stack(
+    root: Path, spec: StackSpec, progress: Progress, target: Target = Target.STAND_INS
+) -> list[Act]:
     """Preview, up, up again, refresh, destroy; stops at the first act that fails."""
     acts: list[Act] = []
-    with Rehearsal(root, ensure(progress), progress=progress) as rehearsal:
+    with stage(target, root, progress) as on:
+        rehearsal = on.rehearsal
         failed = _infra_up(rehearsal, spec, progress)
         if failed is not None:
             return [
@@ -118,6 +148,6 @@ def rehearse_stack(root: Path, spec: StackSpec, progress: Progress) -> list[Act]
 def _infra_up(rehearsal: Rehearsal, spec: StackSpec, progress: Progress) -> Result | None:
     if Layer.INFRA in spec.layers or spec.infra_stack is None:
         return None
-    progress(f"pulumi up -s {spec.infra_stack} (stand-in), which {spec.stack} refers to")
+    progress(f"pulumi up -s {spec.infra_stack}, which {spec.stack} refers to")
     result = rehearsal.up(spec.infra_stack)
     return None if result.ok else result

@@ -115,15 +115,19 @@ def by_layer(steps: Iterable[Step]) -> dict[str, Counter[str]]:
     return found
 
 
-def print_resources(console: Console, result: Result) -> None:
-    """Resources by layer and component, and what would happen to them."""
+def print_resources(console: Console, result: Result, *, done: bool = False) -> None:
+    """Resources by layer and component, and what would happen to them, or did when it is `done`."""
+    way = "" if done else "to "
     table = Table(
         "Layer",
         "Resources",
         "Components",
         title_justify="left",
         title="Resources: "
-        + (", ".join(f"{count} to {op}" for op, count in sorted(result.summary.items())) or "none"),
+        + (
+            ", ".join(f"{count} {way}{op}" for op, count in sorted(result.summary.items()))
+            or "none"
+        ),
         box=None,
         padding=(0, 2, 0, 0),
     )
@@ -134,6 +138,14 @@ def print_resources(console: Console, result: Result) -> None:
             ", ".join(f"{name} {count}" for name, count in sorted(components.items())),
         )
     console.print(table, "")
+
+
+def print_messages(console: Console, result: Result) -> None:
+    """What was warned of, then what went wrong."""
+    for message in result.warnings:
+        console.print(Text(f"warning: {message}", style="yellow"), highlight=False)
+    for message in result.errors:
+        console.print(Text(message, style="red"), highlight=False)
 
 
 def print_policies(console: Console, result: Result) -> None:

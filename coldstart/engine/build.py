@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from coldstart.engine import process
-from coldstart.engine.bundles import BUNDLES, Binary, Bundle, ModuleScript
+from coldstart.engine.bundles import BUNDLES, Binary, Bundle, ChangedBinary, ModuleScript
 from coldstart.engine.lock import locked
 
 GO_MINIMUM = (1, 26, 0)
@@ -45,6 +45,8 @@ def ensure_built(
     that does not exist.
     """
     bundle = BUNDLES[name]
+    # Go runs in each module's folder, where a relative path would name another place.
+    repository = repository.resolve()
     cache = repository / CACHE_FOLDER
     folder = cache / f"{name}-{_key(bundle, repository)}"
     if folder.is_dir():
@@ -86,8 +88,13 @@ def _build_into(
             _build(binary, repository, workshop, go, progress)
         for script in bundle.scripts:
             _install_script(script, repository, workshop, go)
+        for copies in workshop.glob("sources-*"):
+            shutil.rmtree(copies)
         for mark, text in bundle.marks.items():
             (workshop / mark).write_text(text, encoding="utf-8")
+        missing = [b.name for b in bundle.binaries if not (workshop / b.name).is_file()]
+        if missing:
+            raise BuildError(f"go build ended well, but left no {', '.join(missing)}")
         workshop.chmod(0o755)
         workshop.rename(folder)
     finally:
@@ -118,12 +125,39 @@ def _build(
         f"-tags={','.join(binary.tags)}",
         f"-ldflags={flags}",
         f"-o={workshop / binary.name}",
-        binary.package,
+        *_sources(binary, repository, workshop, go),
     ]
     what = f"building {binary.name} {binary.version}".rstrip()
     progress(what)
     watch = _every_few_seconds(progress, what)
     _go(command, repository / "tools" / binary.module, go[1], _BUILD_DEADLINE_SECONDS, watch)
+
+
+def _sources(
+    binary: Binary, repository: Path, workshop: Path, go: tuple[Path, Mapping[str, str]]
+) -> list[str | Path]:
+    """What to build: the package, or changed copies of its files.
+
+    Go's overlays may not replace files of published modules; a list of files may lie anywhere.
+    """
+    if not isinstance(binary, ChangedBinary) or binary.change is None:
+        return [binary.package]
+    form = "{{.Dir}}{{range .GoFiles}}\n{{.}}{{end}}"
+    command = [go[0], "list", "-mod=readonly", f"-f={form}", binary.package]
+    answer = _go(command, repository / "tools" / binary.module, go[1], _GO_DEADLINE_SECONDS)
+    folder, *names = answer.stdout.strip().splitlines()
+    texts = {name: (Path(folder) / name).read_text(encoding="utf-8") for name in names}
+    found = sum(text.count(binary.change.old) for text in texts.values())
+    if found != binary.change.times:
+        raise BuildError(
+            f"{binary.package} has {binary.change.old!r} {found} times, not {binary.change.times}:"
+            f" correct the change of {binary.name} in coldstart/engine/bundles.py"
+        )
+    copies = Path(tempfile.mkdtemp(prefix="sources-", dir=workshop))
+    for name, text in texts.items():
+        changed = text.replace(binary.change.old, binary.change.new)
+        (copies / name).write_text(changed, encoding="utf-8")
+    return [copies / name for name in names]
 
 
 def _install_script(
@@ -206,7 +240,8 @@ def _key(bundle: Bundle, repository: Path) -> str:
 
     The Go that is on PATH is left out: what is built stays usable when it is updated or gone.
     """
-    content = hashlib.sha256(f"{sys.platform} {platform.machine()} {bundle}".encode())
+    built = (bundle.binaries, bundle.scripts, sorted(bundle.marks.items()))
+    content = hashlib.sha256(f"{sys.platform} {platform.machine()} {built}".encode())
     for module in sorted({binary.module for binary in bundle.binaries}):
         folder = repository / "tools" / module
         for pin in ("go.mod", "go.sum"):

@@ -14,12 +14,28 @@ CLI_VERSION = "3.259.0"
 HOST_VERSION = "3.78.1"
 ETCD_VERSION = "3.6.16"
 KUBERNETES_VERSION = "1.36.3"
+CONTAINERD_VERSION = "2.2.4"
+KARPENTER_VERSION = "1.14.1"
+KWOK_VERSION = "0.8.0"
+HELM_VERSION = "4.3.1"
+KEDA_VERSION = "2.20.2"
+KEDA_HTTP_ADD_ON_VERSION = "0.15.0"
 
 PINNED_HOST_MARK = "pinned-language-host"
 """A file beside the built host, so that the cache can also be named by COLDSTART_PULUMI."""
 
 _SDK = "github.com/pulumi/pulumi/sdk/v3"
 _PULUMI_TAGS = ("osusergo", "grpcnotrace")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A text in the main package of a program that is replaced before it is built."""
+
+    old: str
+    new: str
+    times: int
+    """How often `old` is there; another number fails the build."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +51,13 @@ class Binary:
     version_symbol: str = ""
     """The variable that the program prints as its version, where its release sets one."""
     tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedBinary(Binary):
+    """A program with something in its main package replaced."""
+
+    change: Change | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +93,33 @@ def _kubernetes(name: str) -> Binary:
     return Binary(name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}", KUBERNETES_VERSION, symbol)
 
 
+def _http_add_on(name: str, change: Change | None = None) -> Binary:
+    return ChangedBinary(
+        f"keda-http-{name}",
+        "keda-http-add-on",
+        f"github.com/kedacore/http-add-on/{name}",
+        KEDA_HTTP_ADD_ON_VERSION,
+        "github.com/kedacore/http-add-on/pkg/build.version",
+        change=change,
+    )
+
+
+def _keda(name: str, change: Change | None = None) -> Binary:
+    return ChangedBinary(
+        f"keda-{name}",
+        "keda",
+        f"github.com/kedacore/keda/v2/cmd/{name}",
+        KEDA_VERSION,
+        "github.com/kedacore/keda/v2/version.Version",
+        change=change,
+    )
+
+
+def _on_loopback(old: str, new: str, times: int) -> Change:
+    """These programs let nobody choose their listening address, which is every one otherwise."""
+    return Change(old, new, times)
+
+
 BUNDLES: Mapping[str, Bundle] = {
     "pulumi": Bundle(
         title="the Pulumi CLI and its Python language host",
@@ -100,6 +150,80 @@ BUNDLES: Mapping[str, Bundle] = {
             _kubernetes("kube-apiserver"),
             _kubernetes("kube-controller-manager"),
             _kubernetes("kube-scheduler"),
+        ),
+    ),
+    "kwok": Bundle(
+        title="kwok, which plays the kubelets of simulated nodes",
+        cold_build_seconds=165,
+        binaries=(
+            Binary(
+                "kwok",
+                "kwok",
+                "sigs.k8s.io/kwok/cmd/kwok",
+                KWOK_VERSION,
+                "sigs.k8s.io/kwok/pkg/consts.Version",
+            ),
+        ),
+    ),
+    "karpenter": Bundle(
+        title="Karpenter's core with a simulated cloud",
+        cold_build_seconds=100,
+        binaries=(
+            Binary(
+                "karpenter",
+                "karpenter",
+                ".",
+                KARPENTER_VERSION,
+                "sigs.k8s.io/karpenter/pkg/operator.Version",
+            ),
+        ),
+    ),
+    "keda": Bundle(
+        title="KEDA and its HTTP add-on",
+        cold_build_seconds=600,
+        binaries=(
+            _keda("operator"),
+            _keda("adapter", _on_loopback('Sprintf(":%v"', 'Sprintf("127.0.0.1:%v"', 1)),
+            _http_add_on("operator"),
+            _http_add_on("scaler", _on_loopback('"0.0.0.0:%d"', '"127.0.0.1:%d"', 2)),
+            _http_add_on("interceptor", _on_loopback('"0.0.0.0:%d"', '"127.0.0.1:%d"', 3)),
+        ),
+    ),
+    "helm": Bundle(
+        title="Helm",
+        cold_build_seconds=175,
+        binaries=(
+            Binary(
+                "helm",
+                "helm",
+                "helm.sh/helm/v4/cmd/helm",
+                HELM_VERSION,
+                "helm.sh/helm/v4/internal/version.version",
+            ),
+        ),
+    ),
+    "node-texts": Bundle(
+        title="Karpenter's user data merge and nodeadm",
+        cold_build_seconds=210,
+        binaries=(
+            Binary("node-texts", "node-texts", "."),
+            Binary("nodeconfig-check", "nodeadm", "./nodeconfig-check"),
+            Binary("nodeadm", "nodeadm", "github.com/awslabs/amazon-eks-ami/nodeadm/cmd/nodeadm"),
+        ),
+    ),
+    "containerd": Bundle(
+        title="containerd as the pinned AL2023 image ships it",
+        cold_build_seconds=75,
+        binaries=(
+            Binary(
+                "containerd",
+                "containerd",
+                "github.com/containerd/containerd/v2/cmd/containerd",
+                CONTAINERD_VERSION,
+                "github.com/containerd/containerd/v2/version.Version",
+                ("no_btrfs", "no_devmapper", "no_zfs"),
+            ),
+            Binary("cri-images", "containerd", "./cri-images"),
         ),
     ),
 }

@@ -131,6 +131,15 @@ class Result:
             return messages
         return (self.stderr.strip() or self.stdout.strip(),)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the engine, a provider or an API server warned of, each with its resource."""
+        return tuple(
+            f"{diagnostic.urn.split('::', 3)[-1]}: {diagnostic.message.strip()}".removeprefix(": ")
+            for diagnostic in self.diagnostics
+            if diagnostic.severity == "warning"
+        )
+
 
 _UNCHANGED = frozenset({"same", "read", "refresh", "discard"})
 

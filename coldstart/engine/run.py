@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from coldstart.engine import process, workspace
+from coldstart.engine.cluster import CONNECTION_VARIABLE, ClusterAccess, write_connection
 from coldstart.engine.result import Result, read_events, result_from_events
 from coldstart.engine.toolchain import Toolchain
 from coldstart.engine.workspace import RehearsalError
@@ -43,11 +45,14 @@ class Rehearsal:
         deadline_seconds: float = DEFAULT_DEADLINE_SECONDS,
         progress: Callable[[str], None] | None = None,
         extra_environment: Mapping[str, str] | None = None,
+        cluster: ClusterAccess | None = None,
     ) -> None:
         """Lay out the folder.
 
-        `secrets` gives plain values for config keys that are encrypted in the stack files.
-        Raises RehearsalError when `project_directory` is no Pulumi project.
+        `secrets` gives plain values for config keys that are encrypted in the stack files. With
+        `cluster` everything inside Kubernetes is real; the cloud around it stays imaginary.
+        Raises RehearsalError when `project_directory` is no Pulumi project, ClusterAccessError
+        when the cluster's kubeconfig is of no use.
         """
         self._temporary = folder is None
         self._folder = folder or Path(tempfile.mkdtemp(prefix="coldstart-rehearsal-"))
@@ -56,9 +61,11 @@ class Rehearsal:
         self._deadline_seconds = deadline_seconds
         self._progress = progress
         self._extra_environment = dict(extra_environment or {})
-        self._runs = 0
         try:
             self.workspace = workspace.prepare(self._folder, project_directory, _REPOSITORY)
+            if cluster is not None:
+                connection = write_connection(self.workspace.folder, cluster)
+                self._extra_environment[CONNECTION_VARIABLE] = str(connection)
         except BaseException:
             self.close()
             raise
@@ -125,6 +132,13 @@ class Rehearsal:
         """Remove everything the stack made."""
         return self._operate("destroy", stack, ["--yes", "--skip-preview"])
 
+    def forget_locks(self) -> None:
+        """Remove the engine's locks, which a run that was killed leaves behind.
+
+        Only for a caller who knows that no other run is at work in this folder.
+        """
+        shutil.rmtree(self.workspace.state / ".pulumi" / "locks", ignore_errors=True)
+
     def outputs(self, stack: str) -> dict[str, Any]:
         """The outputs of the last up, secrets in plain text."""
         return json.loads(self._ask(stack, ["stack", "output", "--json", "--show-secrets"]))
@@ -141,18 +155,22 @@ class Rehearsal:
         faults: Mapping[str, str] | None = None,
     ) -> Result:
         self._select(stack)
-        self._runs += 1
-        log = self.workspace.folder / f"events-{self._runs:03}-{operation}-{stack}.jsonl"
+        # Another process may be at work in the same folder.
+        log = self.workspace.folder / f"events-{uuid.uuid4().hex}-{operation}-{stack}.jsonl"
         command = [operation, "--stack", stack, "--non-interactive", "--event-log", str(log)]
         watch = _counting(log, f"{operation} {stack}", self._progress)
-        done = self._pulumi([*command, *options], self._deadline_seconds, faults, watch)
-        return result_from_events(
-            read_events(log),
-            exit_code=done.exit_code,
-            duration_seconds=done.duration_seconds,
-            stdout=done.stdout,
-            stderr=done.stderr,
-        )
+        try:
+            done = self._pulumi([*command, *options], self._deadline_seconds, faults, watch)
+            return result_from_events(
+                read_events(log),
+                exit_code=done.exit_code,
+                duration_seconds=done.duration_seconds,
+                stdout=done.stdout,
+                stderr=done.stderr,
+            )
+        finally:
+            # A folder that is kept would collect them.
+            log.unlink(missing_ok=True)
 
     def _policies(self, pack: Path | None, config: PolicyConfig | None) -> list[str]:
         if pack is None:

@@ -40,6 +40,7 @@ _DROPPED_PREFIXES = (
     "AWS_",
     "AZURE_",
     "CLOUDSDK_",
+    "COLDSTART_CLUSTER",
     "COLDSTART_FAIL",
     "DIGITALOCEAN_",
     "GOOGLE_",

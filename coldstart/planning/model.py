@@ -228,7 +228,7 @@ class ScalingPlan:
     polling_seconds: int
     cooldown_seconds: int
     triggers: tuple[Trigger, ...]
-    fallback_replicas: int
+    fallback_replicas: int | None
     fallback_failures: int
     scale_up_pods: int
     scale_up_period_seconds: int

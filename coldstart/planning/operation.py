@@ -56,7 +56,10 @@ def drain_plan(model_spec: ModelSpec, pool: PoolPlan, catalog: Catalog) -> Drain
     return DrainPlan(ENDPOINT_REMOVAL_SECONDS, shutdown, grace, notice, reason)
 
 
-def scaling_plan(name: str, model_spec: ModelSpec, first: Timeline) -> ScalingPlan:
+def scaling_plan(
+    name: str, model_spec: ModelSpec, first: Timeline, concurrent_requests: int
+) -> ScalingPlan:
+    """`concurrent_requests` is what one replica runs at once; `first` its start on a new node."""
     bounds = model_spec.scaling
     chosen = f'{{namespace="{name}"}}'
     start_seconds = math.ceil(first.total_seconds)
@@ -79,13 +82,18 @@ def scaling_plan(name: str, model_spec: ModelSpec, first: Timeline) -> ScalingPl
                 "1",
             ),
         ),
-        fallback_replicas=max(1, bounds.min),
+        # KEDA counts a fallback as activity, so an outage of Prometheus would wake every sleeping
+        # model; without one it sleeps on, and held requests still wake it.
+        fallback_replicas=bounds.min if bounds.min > 0 else None,
         fallback_failures=3,
         scale_up_pods=max(1, math.ceil(bounds.max / 2)),
         scale_up_period_seconds=15,
         scale_down_window_seconds=max(MIN_COOLDOWN_SECONDS, start_seconds),
         scale_down_period_seconds=max(60, start_seconds),
-        wake=WakePlan(model_spec.scaling.waiting_requests, start_seconds)
+        # The proxy counts running requests too; a slow start must not end in a gateway timeout.
+        wake=WakePlan(
+            concurrent_requests + bounds.waiting_requests, PROBE_SAFETY_FACTOR * start_seconds
+        )
         if bounds.min == 0
         else None,
     )

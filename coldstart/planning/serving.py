@@ -91,7 +91,7 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
         environment=environment,
         probe=probe_plan(ways.start(weights.value, CompileCache.NONE), engine, catalog),
         drain=drain,
-        scaling=scaling_plan(name, model_spec, first),
+        scaling=scaling_plan(name, model_spec, first, fit.max_num_seqs),
         rollout=rollout_plan(fit.tensor_parallel, surge_gpus=0),
         cold_start=predict(start, catalog),
         first_node=first,

@@ -207,7 +207,8 @@ class ScalingSpec(_Spec):
     min: Count = Field(default=1, ge=0, le=1000)
     max: Count = Field(ge=1, le=1000)
     waiting_requests: Count = Field(default=5, ge=1, le=10_000)
-    kv_cache_percent: Count = Field(default=80, ge=10, le=99)
+    # The autoscaler acts when a figure is a tenth over its target, and a cache is full at 100 %.
+    kv_cache_percent: Count = Field(default=80, ge=10, le=90)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

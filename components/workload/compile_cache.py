@@ -13,6 +13,7 @@ from coldstart.render import pods
 from components.contract import PUBLISHER_ACCOUNT
 from components.workload import names
 from components.workload.engine_pod import EnginePod
+from components.workload.jobs import disruptions_are_no_failures
 from components.workload.scripts import scripts_config
 from components.workload.security import container_security
 
@@ -59,7 +60,7 @@ class CompileCache(ComponentResource):
             ),
             spec=batch.v1.JobSpecArgs(
                 backoff_limit=RETRIES,
-                active_deadline_seconds=pods.publish_seconds(model),
+                pod_failure_policy=disruptions_are_no_failures(),
                 template=core.v1.PodTemplateSpecArgs(
                     metadata=meta.v1.ObjectMetaArgs(
                         labels=labels,
@@ -73,6 +74,8 @@ class CompileCache(ComponentResource):
                         account=PUBLISHER_ACCOUNT,
                         priority=names.JOBS_PRIORITY,
                         restart_policy="Never",
+                        # Of the pod, not of the Job: there the wait for a GPU counts too.
+                        active_deadline_seconds=pods.publish_seconds(model),
                     ),
                 ),
             ),

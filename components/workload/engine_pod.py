@@ -242,6 +242,7 @@ class EnginePod:
         priority: str,
         restart_policy: str | None = None,
         grace_seconds: int | None = None,
+        active_deadline_seconds: int | None = None,
         spread_over: Sequence[core.v1.TopologySpreadConstraintArgs] | None = None,
     ) -> core.v1.PodSpecArgs:
         """The pod around the engine's container."""
@@ -259,6 +260,7 @@ class EnginePod:
             volumes=self.volumes(),
             restart_policy=restart_policy,
             termination_grace_period_seconds=grace_seconds,
+            active_deadline_seconds=active_deadline_seconds,
             topology_spread_constraints=spread_over,
         )
 

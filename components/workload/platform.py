@@ -189,6 +189,8 @@ def keda_values(replicas: int) -> dict[str, Any]:
         "webhooks": {"replicaCount": replicas},
         "podDisruptionBudget": dict.fromkeys(parts, budget),
         "resources": dict.fromkeys(parts, small),
+        # No trigger reads a Secret; without this the operator may read everybody's.
+        "permissions": {"operator": {"restrict": {"secret": True}}},
     }
 
 

@@ -116,6 +116,12 @@ def scaled_object(args: ScalingArgs) -> dict[str, Any]:
                 },
             }
         )
+    fallback = {
+        "failureThreshold": plan.fallback_failures,
+        "replicas": plan.fallback_replicas,
+        # Blind is no reason to take replicas away.
+        "behavior": "currentReplicasIfHigher",
+    }
     return {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": model.name},
         "minReplicaCount": plan.min_replicas,
@@ -124,12 +130,7 @@ def scaled_object(args: ScalingArgs) -> dict[str, Any]:
         "cooldownPeriod": plan.cooldown_seconds,
         # A model just deployed has no metrics yet and must not count as idle.
         "initialCooldownPeriod": pods.startup_budget_seconds(model),
-        "fallback": {
-            "failureThreshold": plan.fallback_failures,
-            "replicas": plan.fallback_replicas,
-            # Blind is no reason to take replicas away.
-            "behavior": "currentReplicasIfHigher",
-        },
+        **({"fallback": fallback} if plan.fallback_replicas is not None else {}),
         "advanced": {
             "restoreToOriginalReplicaCount": False,
             "horizontalPodAutoscalerConfig": {"behavior": pods.scale_behavior(model)},

@@ -16,6 +16,7 @@ from components.contract import PUBLISHER_ACCOUNT, ObjectStore
 from components.workload import names
 from components.workload.engine_pod import mount, scratch
 from components.workload.images import Images
+from components.workload.jobs import disruptions_are_no_failures
 from components.workload.scripts import scripts_config
 from components.workload.security import container_security, pod_security
 
@@ -75,6 +76,7 @@ class Weights(ComponentResource):
             ),
             spec=batch.v1.JobSpecArgs(
                 backoff_limit=RETRIES,
+                pod_failure_policy=disruptions_are_no_failures(),
                 active_deadline_seconds=deadline_seconds,
                 template=core.v1.PodTemplateSpecArgs(
                     metadata=meta.v1.ObjectMetaArgs(labels=labels),

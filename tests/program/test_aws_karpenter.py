@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from coldstart.controlplane.modules import KARPENTER_AWS, module_folder
 from components.aws.interruption import EVENTS
 from components.aws.karpenter import KarpenterArgs, controller_values
 from components.aws.karpenter_policies import ControllerScope, controller_policies
-from tests.program import crds
 from tests.program.aws_runs import full, plain, provisioned
 from tests.program.plans import ADDONS, CHARTS, stack_plan
 from tests.program.test_aws_cluster import depends
@@ -236,8 +236,7 @@ def test_the_chart_is_told_of_the_queue_under_the_key_it_reads() -> None:
 
 
 def test_every_value_given_to_the_chart_exists_in_it() -> None:
-    module, checksum, _ = crds.MODULES[0]
-    chart = crds._module_folder(module, checksum, "charts/karpenter") / "values.yaml"
+    chart = module_folder(KARPENTER_AWS) / "charts" / "karpenter" / "values.yaml"
     args = KarpenterArgs(CHARTS["karpenter-crd"], CHARTS["karpenter"], "c", "q", "r", True)
     assert not unknown(controller_values(args), yaml.safe_load(chart.read_text(encoding="utf-8")))
 

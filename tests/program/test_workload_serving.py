@@ -297,6 +297,7 @@ def test_a_model_at_zero_is_woken_by_the_requests_a_proxy_holds() -> None:
     plan = model(runs.STREAM, minimum=0).scaling
     assert plan.wake is not None
     scaled, route = recorded.one("ScaledObject", "chat"), recorded.one("InterceptorRoute")
+    assert "fallback" not in scaled.inputs["spec"], "KEDA takes a fallback for activity"
     push = scaled.at("spec.triggers")[-1]
     assert push["type"] == "external-push"
     assert push["metadata"] == {

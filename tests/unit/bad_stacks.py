@@ -102,7 +102,7 @@ FIELDS = (
     _Field((*BIG, "scaling", "min"), _COUNT[:3]),
     _Field((*BIG, "scaling", "max"), (*_COUNT[:2], 60)),
     _Field((*BIG, "scaling", "waitingRequests"), (0, "many")),
-    _Field((*BIG, "scaling", "kvCachePercent"), (0, 100, "80%")),
+    _Field((*BIG, "scaling", "kvCachePercent"), (0, 91, "80%")),
     _Field((*BIG, "maxRequestDuration"), (*_DURATION, "2h")),
     _Field((*BIG, "coldStartBudget"), (*_DURATION, "0s", "5s")),
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,15 @@ def test_pulumi_yaml_declares_every_key_that_is_no_secret() -> None:
     declared = set(yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"])
     keys = {f.alias or name for name, f in model.StackSpec.model_fields.items()} - NOT_WRITTEN
     assert declared == keys
+
+
+def test_the_page_of_proofs_is_what_the_tests_say() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.proof", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

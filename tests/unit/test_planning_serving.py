@@ -133,7 +133,7 @@ def test_scaling_asks_by_waiting_requests_and_cache_use_and_never_falls_to_zero_
     scaling = big().scaling
     assert [t.name for t in scaling.triggers] == ["waiting", "kv-cache"]
     assert all('{namespace="qwen3-32b"}' in t.query for t in scaling.triggers)
-    assert scaling.fallback_replicas >= 1
+    assert scaling.fallback_replicas == scaling.min_replicas == 1
     assert scaling.wake is None
 
 
@@ -141,7 +141,17 @@ def test_a_model_that_may_sleep_holds_requests_for_a_first_nodes_start() -> None
     model = planned(stack="eks-dev").models["qwen3-1-7b"]
     assert model.scaling.min_replicas == 0
     assert model.scaling.wake is not None
-    assert model.scaling.wake.hold_seconds >= model.first_node.total_seconds
+    assert model.scaling.wake.hold_seconds >= 3 * model.first_node.total_seconds
+
+
+def test_a_model_that_may_sleep_asks_for_a_second_replica_only_when_one_is_busy() -> None:
+    model = planned(stack="eks-dev").models["qwen3-1-7b"]
+    assert model.scaling.wake is not None
+    assert model.scaling.wake.target_concurrency == model.fit.max_num_seqs + 5
+
+
+def test_an_outage_of_the_metrics_wakes_no_sleeping_model() -> None:
+    assert planned(stack="eks-dev").models["qwen3-1-7b"].scaling.fallback_replicas is None
 
 
 def test_a_scaled_down_replica_is_not_needed_again_before_a_new_one_could_start() -> None:

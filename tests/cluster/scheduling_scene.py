@@ -1,0 +1,250 @@
+"""The nodes and namespaces of one test, watched from its start and gone at its end."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from coldstart.controlplane import Client, ControlPlane
+from coldstart.controlplane.nodes import (
+    DRAIN_ANNOTATION,
+    KWOK,
+    OUTCOME_ANNOTATION,
+    play_kubelets,
+)
+from tests.cluster.scheduling_nodes import ZONES, Shape, node
+from tests.cluster.scheduling_stacks import moved, rendered, stack, tenant
+from tests.program.recording import Recorded
+
+DEADLINE_SECONDS = 60
+BASICS = (
+    "Namespace", "ServiceAccount", "ResourceQuota", "ConfigMap", "Secret",
+    "PersistentVolume", "PersistentVolumeClaim",
+)  # fmt: skip
+COMPONENT = "app.kubernetes.io/component"
+SERVER, WEIGHTS, COMPILE_CACHE, WARM = "server", "weights", "compile-cache", "warm-capacity"
+GPU = "nvidia.com/gpu"
+
+OWNERS = (("apps/v1", "Deployment"), ("apps/v1", "DaemonSet"), ("batch/v1", "Job"))
+
+_numbers = itertools.count(1)
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One write, as a watch tells it: ADDED, MODIFIED or DELETED, and the object after it."""
+
+    kind: str
+    object: Object
+
+
+class History:
+    """Every write to the objects of one collection since this was made, none left out.
+
+    The API server keeps them for watchers; they are read back in the order they were made.
+    """
+
+    def __init__(self, client: Client, collection: str) -> None:
+        self._client, self._collection = client, collection
+        self._since = client.request("GET", collection).body["metadata"]["resourceVersion"]
+
+    def changes(self) -> list[Change]:
+        """What has been written so far."""
+        answer = self._client.request(
+            "GET",
+            self._collection,
+            query={"watch": "1", "resourceVersion": self._since, "timeoutSeconds": "1"},
+        )
+        assert answer.status == 200, answer.body
+        if isinstance(answer.body, dict):
+            lines = [answer.body]
+        else:
+            lines = [json.loads(line) for line in answer.body.splitlines()]
+        assert all(line["type"] != "ERROR" for line in lines), lines
+        return [Change(line["type"], line["object"]) for line in lines]
+
+
+class Scene:
+    """Builds what a test needs and takes it away again."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self.client, self._plane = plane.admin, plane
+        self._nodes: list[str] = []
+        self._namespaces: list[str] = []
+        self._volumes: list[str] = []
+
+    def nodes(
+        self, shape: Shape, count: int = 1, zones: Iterable[str] = ZONES, unready: bool = False
+    ) -> list[str]:
+        """Nodes of one shape, one zone after the other, ready for pods unless `unready`."""
+        number, names = next(_numbers), []
+        for index, zone in zip(range(count), itertools.cycle(zones), strict=False):
+            name = f"node-{number}-{index}"
+            self.client.create(node(name, shape, zone))
+            self._nodes.append(name)
+            names.append(name)
+        for name in () if unready else names:
+            self.until(lambda name=name: self._usable(name), f"node {name} to be usable")
+        return names
+
+    def _usable(self, name: str) -> bool:
+        self._check_kubelets()
+        found = self.client.get("v1", "Node", name) or {}
+        taints = found.get("spec", {}).get("taints", [])
+        ready = any(c["type"] == "Ready" for c in found["status"].get("conditions", []))
+        return ready and all(
+            "not-ready" not in taint["key"].partition("/")[2][:9] for taint in taints
+        )
+
+    def _check_kubelets(self) -> None:
+        if self._plane.pid(KWOK) is None:
+            raise AssertionError(f"kwok has ended:\n{self._plane.log(KWOK)[-2000:]}")
+
+    def tenant(self, run: Recorded, name: str, *kinds: str) -> str:
+        """The namespace `name` of a stack under a name of its own, with what its pods mount, and
+        its objects of `kinds`."""
+        namespace = f"{name}-{next(_numbers)}"
+        basics = [o for o in rendered(run, "Namespace") if o["metadata"]["name"] == name]
+        self.apply(moved([*basics, *tenant(run, name, *BASICS)], namespace))
+        for quota in tenant(run, name, "ResourceQuota"):
+            # Before its first count a quota refuses everything.
+            found = ("v1", "ResourceQuota", quota["metadata"]["name"], namespace)
+            self.until(
+                lambda found=found: (self.client.get(*found) or {}).get("status", {}).get("hard"),
+                "the quota to be counted",
+            )
+        self.apply(moved(tenant(run, name, *kinds), namespace))
+        return namespace
+
+    def namespace(self, name: str = "test") -> str:
+        """An empty namespace."""
+        unique = f"{name}-{next(_numbers)}"
+        self.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": unique}}])
+        return unique
+
+    def apply(self, objects: Iterable[Object]) -> None:
+        """Server-side apply, in the given order."""
+        for item in objects:
+            if item["kind"] == "Namespace":
+                self._namespaces.append(item["metadata"]["name"])
+            elif item["kind"] == "PersistentVolume":
+                self._volumes.append(item["metadata"]["name"])
+            self.client.apply(item)
+
+    def history(self, namespace: str, kind: str = "Pod") -> History:
+        """What will be written to the pods (or another core kind) of a namespace from now on."""
+        return History(self.client, self.client.path("v1", kind, None, namespace))
+
+    def until(self, probe: Callable[[], Any], what: str) -> Any:
+        """Poll until true."""
+        return self.client.wait_for(probe, what, DEADLINE_SECONDS)
+
+    def pods(self, namespace: str, component: str | None = None) -> list[Object]:
+        """Pods that nobody has asked to go."""
+        found = self.client.list(
+            "v1", "Pod", namespace, {COMPONENT: component} if component else None
+        )
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def running(self, namespace: str, count: int, component: str | None = None) -> list[Object]:
+        """Wait until exactly `count` pods are there and all are ready."""
+
+        def probe() -> tuple[list[Object]] | None:
+            self._check_kubelets()
+            found = self.pods(namespace, component)
+            return (found,) if len(found) == count and all(map(is_ready, found)) else None
+
+        return self.until(probe, f"{count} ready pods in {namespace}")[0]
+
+    def waiting(self, namespace: str, component: str | None = None) -> Object:
+        """Wait until a pod is found unschedulable."""
+        return self.until(
+            lambda: next(filter(verdict, self.pods(namespace, component)), None),
+            f"an unschedulable pod in {namespace}",
+        )
+
+    def scale(self, namespace: str, name: str, replicas: int) -> None:
+        """Through the scale subresource, as an autoscaler does."""
+        self.client.scale("apps/v1", "Deployment", name, replicas, namespace)
+
+    def annotate(self, pod: Object, key: str, value: str | None) -> None:
+        """Set or remove one annotation of a pod."""
+        where = pod["metadata"]
+        patch = {"metadata": {"annotations": {key: value}}}
+        self.client.patch("v1", "Pod", where["name"], patch, where["namespace"])
+
+    def hold(self, pod: Object) -> None:
+        """Make the pod's drain last until `release`."""
+        self.annotate(pod, DRAIN_ANNOTATION, "held")
+
+    def release(self, pod: Object) -> None:
+        """Let the pod's drain end."""
+        self.annotate(pod, DRAIN_ANNOTATION, None)
+
+    def succeed(self, pod: Object) -> None:
+        """End the pod of a Job well."""
+        self.annotate(pod, OUTCOME_ANNOTATION, "succeeded")
+
+    def close(self) -> None:
+        """Take everything away; nodes last, because only their kubelets end pods."""
+        for namespace in self._namespaces:
+            for group, kind in OWNERS:
+                self._delete_all(group, kind, namespace)
+        for namespace in self._namespaces:
+            self.until(lambda name=namespace: self._emptied(name), f"{namespace} to be empty")
+            self.client.delete("v1", "Namespace", namespace, wait=False)
+        for name in self._nodes:
+            self.client.delete("v1", "Node", name)
+        for name in self._volumes:
+            self.client.delete("v1", "PersistentVolume", name, wait=False)
+
+    def _emptied(self, namespace: str) -> bool:
+        pods = self.client.list("v1", "Pod", namespace)
+        for pod in pods:
+            if DRAIN_ANNOTATION in pod["metadata"].get("annotations", {}):
+                self.release(pod)
+        self._delete_all("v1", "Pod", namespace)
+        return not pods
+
+    def _delete_all(self, group: str, kind: str, namespace: str) -> None:
+        options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        self.client.request("DELETE", self.client.path(group, kind, None, namespace), options)
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether the pod's Ready condition holds."""
+    return any(
+        c["type"] == "Ready" and c["status"] == "True"
+        for c in pod.get("status", {}).get("conditions", [])
+    )
+
+
+def node_of(pod: Object) -> str | None:
+    """The node a pod is bound to."""
+    return pod["spec"].get("nodeName")
+
+
+def verdict(pod: Object) -> str | None:
+    """Why the scheduler found no place, None when it did or has not looked."""
+    for condition in pod.get("status", {}).get("conditions", []):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return condition.get("message", "")
+    return None
+
+
+def gpus(pod: Object) -> int:
+    """GPUs the pod asks for."""
+    return sum(
+        int(c["resources"].get("requests", {}).get(GPU, 0)) for c in pod["spec"]["containers"]
+    )
+
+
+def populate(plane: ControlPlane, progress: Callable[[str], None]) -> None:
+    """Kubelets for simulated nodes, and the priorities that every stack makes."""
+    play_kubelets(plane, progress)
+    for priority in rendered(stack("eks-prod"), "PriorityClass"):
+        plane.admin.apply(priority)
