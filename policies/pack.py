@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,6 +42,8 @@ JUDGED_PROVIDERS = (
 
 # Resources of the largest stack whose readings are kept at a time.
 _KEPT_READINGS = 4096
+# Python's own is 700, with which a third of a stack's judgement is collection.
+_OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 
 class _OncePerObject:
@@ -86,20 +90,22 @@ class Inputs:
 
     def __init__(self) -> None:
         self._raw: dict[str, Mapping[str, Any]] = {}
-        self._trees: dict[str, Mapping[str, Any]] = {}
+        self._kept: dict[str, tuple[Mapping[str, Any], Resource]] = {}
 
     def remember(self, urn: str, properties: Mapping[str, Any]) -> None:
-        if self._raw.get(urn) is not properties:
-            self._raw[urn] = properties
-            self._trees.pop(urn, None)
+        self._raw[urn] = properties
 
-    def tree(self, urn: str, name: str, outputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The inputs of a resource as a plain tree; its outputs where no inputs were seen."""
-        if urn not in self._raw:
-            return plain(outputs, (name,))
-        if urn not in self._trees:
-            self._trees[urn] = plain(self._raw[urn], (name,))
-        return self._trees[urn]
+    def resource(self, token: str, name: str, urn: str, outputs: Mapping[str, Any]) -> Resource:
+        """A resource with its inputs as a plain tree; its outputs where no inputs were seen.
+
+        The same object for every rule, so that what one rule read of it, the next has at hand.
+        """
+        properties = self._raw.get(urn, outputs)
+        kept = self._kept.get(urn)
+        if kept is None or kept[0] is not properties:
+            resource = Resource(token, name, plain(properties, (name,)), urn)
+            kept = self._kept[urn] = (properties, resource)
+        return kept[1]
 
 
 def policies(rules: Sequence[Rule] = RULES) -> list[Policy]:
@@ -111,10 +117,14 @@ def policies(rules: Sequence[Rule] = RULES) -> list[Policy]:
 def serve() -> None:
     """Start the pack's server. Never returns: the engine ends the process."""
     read_each_resource_once()
+    found = policies()
+    # Readings are kept to the end, so looking for rubbish among them costs time and finds none.
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     PolicyPack(
         name=PACK_NAME,
         enforcement_level=EnforcementLevel.MANDATORY,
-        policies=policies(),
+        policies=found,
         description="Refuses what cancels a cold-start mechanism or opens a GPU serving stack.",
     )
 
@@ -164,8 +174,7 @@ def _resource_validation(rule: ResourceRule, inputs: Inputs) -> Any:
     def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
         inputs.remember(args.urn, args.props)
         if rule.reads(args.resource_type):
-            tree = inputs.tree(args.urn, args.name, args.props)
-            resource = Resource(args.resource_type, args.name, tree, args.urn)
+            resource = inputs.resource(args.resource_type, args.name, args.urn, args.props)
             _report(rule.run(resource, args.get_config()), report)
 
     return validate
@@ -174,7 +183,7 @@ def _resource_validation(rule: ResourceRule, inputs: Inputs) -> Any:
 def _stack_validation(rule: StackRule, inputs: Inputs) -> Any:
     def validate(args: StackValidationArgs, report: ReportViolation) -> None:
         resources = [
-            Resource(item.resource_type, item.name, _judged(inputs, item), item.urn)
+            _judged(inputs, item)
             for item in args.resources
             if item.resource_type.startswith(JUDGED_PROVIDERS)
         ]
@@ -183,12 +192,14 @@ def _stack_validation(rule: StackRule, inputs: Inputs) -> Any:
     return validate
 
 
-def _judged(inputs: Inputs, item: Any) -> Mapping[str, Any]:
-    properties = inputs.tree(item.urn, item.name, item.props)
-    if properties or not item.resource_type.startswith("kubernetes:"):
-        return properties
+def _judged(inputs: Inputs, item: Any) -> Resource:
+    resource = inputs.resource(item.resource_type, item.name, item.urn, item.props)
+    if resource.properties or not item.resource_type.startswith("kubernetes:"):
+        return resource
     # Neither inputs nor outputs were seen: nothing about this object is decidable yet.
-    return {key: Unknown((item.name, key)) for key in ("metadata", "spec")}
+    return replace(
+        resource, properties={key: Unknown((item.name, key)) for key in ("metadata", "spec")}
+    )
 
 
 def _report(outcome: Outcome, report: ReportViolation) -> None:

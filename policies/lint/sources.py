@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from policies.lint import placeholders
 from policies.lint.kustomizations import NAMES as KUSTOMIZATION_NAMES
 from policies.lint.kustomizations import patches_of
 from policies.lint.pulumi_json import is_pulumi, resources_of
@@ -127,8 +128,9 @@ def _take(
             return
         stack.files += 1
         text = decoded(raw)
+        has_placeholders = placeholders.may_be_in(text)
         for document in documents(text):
-            for resource in _resources(document):
+            for resource in _resources(document, has_placeholders=has_placeholders):
                 stack.add(resource, path, document.line)
     except OSError as error:
         stack.problems.append(Problem(path, 1, f"cannot be read: {error.strerror}"))
@@ -140,8 +142,8 @@ def _take(
         stack.problems.append(Problem(path, error.line, message))
 
 
-def _resources(document: Document) -> Iterator[Resource]:
-    content = document.content
+def _resources(document: Document, *, has_placeholders: bool) -> Iterator[Resource]:
+    content = placeholders.marked(document.content) if has_placeholders else document.content
     if is_pulumi(content):
         yield from resources_of(content)
     else:

@@ -29,7 +29,10 @@ _SHORT = {
     "-sc": "speculative-config",
     "-cc": "compilation-config",
 }
-_VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:[.\-+_a-z].*)?", re.IGNORECASE)
+# The version may follow a name: images made from vLLM have tags such as lmcache-v0.8.5-20250418.
+_VERSION = re.compile(
+    r"(?:[a-z][a-z0-9]*[-_])*v?(\d+)\.(\d+)(?:\.(\d+))?(?:[.\-+_a-z].*)?", re.IGNORECASE
+)
 _HUB_MODEL = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from policies.reading.scheduling import Requirement, requirements_of
 from policies.reading.values import Resource, known, list_at, text_at
@@ -13,6 +14,9 @@ TYPE = "node.kubernetes.io/instance-type"
 CATEGORY = "karpenter.k8s.aws/instance-category"
 SIZE = "karpenter.k8s.aws/instance-size"
 CPU = "karpenter.k8s.aws/instance-cpu"
+# EKS Auto Mode has the same labels under a prefix of its own.
+_AUTO_MODE = "eks.amazonaws.com/instance-"
+_KARPENTER = "karpenter.k8s.aws/instance-"
 _GPU_LABEL = "karpenter.k8s.aws/instance-gpu-"
 _GPU_TAINTS = frozenset({"nvidia.com/gpu", "amd.com/gpu"})
 # EC2's instance categories with GPUs; the others of accelerated computing hold no GPU.
@@ -35,10 +39,25 @@ def is_node_pool(resource: Resource) -> bool:
 
 
 def requirements_in(node_pool: Resource) -> tuple[Requirement, ...]:
-    """What a NodePool demands of its instances. Raises NotYetKnown for a value not known yet."""
-    return requirements_of(
+    """What a NodePool demands of its instances, by Karpenter's own labels, in Auto Mode too.
+
+    Raises NotYetKnown for a value not known yet.
+    """
+    stated = requirements_of(
         list_at(node_pool.properties, "spec", "template", "spec", "requirements")
     )
+    return tuple(
+        replace(item, key=_KARPENTER + item.key.removeprefix(_AUTO_MODE))
+        if item.key.startswith(_AUTO_MODE)
+        else item
+        for item in stated
+    )
+
+
+def is_auto_mode(node_pool: Resource) -> bool:
+    """Whether the nodes of a NodePool are made by EKS Auto Mode."""
+    reference = ("spec", "template", "spec", "nodeClassRef", "group")
+    return text_at(node_pool.properties, *reference) == "eks.amazonaws.com"
 
 
 def taints_in(node_pool: Resource, field: str = "taints") -> list[Mapping[str, object]]:

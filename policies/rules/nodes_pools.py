@@ -11,6 +11,7 @@ import yaml
 from policies.reading.node_pools import (
     SIZE,
     TYPE,
+    is_auto_mode,
     is_gpu_pool,
     is_node_pool,
     is_node_pool_type,
@@ -34,6 +35,7 @@ from policies.reading.values import (
 from policies.rule import Finding, ResourceRule, Settings, StackRule
 
 _METAL_SIZES = Path(__file__).resolve().parent.parent / "data" / "metal_gpu_sizes.yaml"
+_AUTO_MODE_SIZE = "eks.amazonaws.com/instance-size"
 _HYPERVISOR = "karpenter.k8s.aws/instance-hypervisor"
 # Default of NodePool spec.disruption.consolidationPolicy, karpenter.sh/v1.
 _DEFAULT_POLICY = "WhenEmptyOrUnderutilized"
@@ -62,12 +64,13 @@ def _judge_metal(resource: Resource, _: Settings) -> Iterator[str]:
     )
     open_to = [] if _names_sizes(requirements) else _metal_left_open(requirements)
     if named or open_to:
+        key = _AUTO_MODE_SIZE if is_auto_mode(resource) else SIZE
         how = f"name {', '.join(named)}" if named else f"leave {', '.join(open_to)} open"
         yield (
             f"spec.template.spec.requirements of NodePool {resource.object_name} {how}. A "
             "bare-metal instance takes 5 to 10 minutes to boot where a virtual one takes well "
             "under one, at the same price, and every cold start on it waits. Add "
-            f"{{key: {SIZE}, operator: NotIn, values: [metal]}}, or name the virtual sizes."
+            f"{{key: {key}, operator: NotIn, values: [metal]}}, or name the virtual sizes."
         )
 
 

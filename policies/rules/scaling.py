@@ -150,8 +150,8 @@ def _judge_limits(resource: Resource, _: Settings) -> Iterator[str]:
         others = f" (it has only {', '.join(sorted(limits))})" if limits else ""
         yield (
             f"NodePool {resource.object_name} has no spec.limits on nodes, cpu, memory or "
-            f"GPUs{others}: one runaway autoscaler buys GPU instances without an end. Set "
-            "spec.limits, for example nvidia.com/gpu or nodes."
+            f"GPUs{others}: one runaway autoscaler buys instances without an end. Set "
+            "spec.limits, for example nodes, cpu, or nvidia.com/gpu for a GPU pool."
         )
 
 

@@ -55,7 +55,8 @@ def _judge_owners(resources: Sequence[Resource], _: Settings) -> Iterator[Findin
     def judge(scaler: Resource) -> Iterator[Finding]:
         for target in _owned_by(scaler):
             first = owners.setdefault(target, scaler)
-            if first is not scaler:
+            # The same object written twice, as in variants side by side, is one in the cluster.
+            if not _is_same(first, scaler):
                 yield Finding(
                     scaler,
                     f"{scaler.kind} {scaler.object_name} and {first.kind} {first.object_name} both "
@@ -66,6 +67,14 @@ def _judge_owners(resources: Sequence[Resource], _: Settings) -> Iterator[Findin
                 )
 
     yield from judge_each(resources, judge)
+
+
+def _is_same(one: Resource, other: Resource) -> bool:
+    return (one.kind, one.namespace, one.object_name) == (
+        other.kind,
+        other.namespace,
+        other.object_name,
+    )
 
 
 def _owned_by(resource: Resource) -> Iterator[Target]:

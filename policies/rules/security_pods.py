@@ -86,11 +86,28 @@ def _in_system(resource: Resource, settings: Settings) -> bool:
     return resource.namespace in settings["systemNamespaces"]
 
 
+def _outside_system(
+    resource: Resource, settings: Settings, messages: Iterator[str]
+) -> Iterator[str]:
+    """`messages` unless the namespace is exempt, which is asked only where something is wrong.
+
+    In a first preview no namespace is known yet, and most pods need no exemption.
+    """
+    try:
+        for message in messages:
+            if _in_system(resource, settings):
+                return
+            yield message
+    except NotYetKnown:
+        if not _in_system(resource, settings):
+            raise
+
+
 def _judge_host(resource: Resource, settings: Settings) -> Iterator[str]:
     def judge(pod: Pod) -> Iterator[str]:
-        # The pod first: most resources have none, and their namespace does not matter.
-        if not is_windows(pod) and not _in_system(resource, settings):
-            yield from judge_each(_parts_of(pod), lambda way: map(tell, way()))
+        if not is_windows(pod):
+            found = judge_each(_parts_of(pod), lambda way: map(tell, way()))
+            yield from _outside_system(resource, settings, found)
 
     def tell(found: str) -> str:
         return (
@@ -202,8 +219,8 @@ def _judge_containers(
             yield from judge(pod, container)
 
     def judge_pod(pod: Pod) -> Iterator[str]:
-        if not _in_system(resource, settings):
-            yield from judge_each(pod.containers(with_init=True), partial(judge_container, pod))
+        found = judge_each(pod.containers(with_init=True), partial(judge_container, pod))
+        yield from _outside_system(resource, settings, found)
 
     yield from judge_each(pods_as_written(resource), judge_pod)
 

@@ -73,17 +73,21 @@ def _removed_names(engine: Engine) -> Iterator[str]:
         if stated and engine.is_without(gone.gone):
             yield (
                 f"container {container.name!r} starts vLLM with --{stated}, which is gone since "
-                f"vLLM {gone.version}: the engine stops with 'unrecognized arguments' at every "
-                f"start. Change {container.field}.args: {gone.instead}."
+                f"vLLM {gone.version}{_unless(engine)}: the engine stops with 'unrecognized "
+                f"arguments' at every start. Change {container.field}.args: {gone.instead}."
             )
     for name in variables_of(container):
         gone = removed("variables").get(name)
         if gone and engine.is_without(gone.gone):
             yield (
                 f"container {container.name!r} sets {name} in {container.field}.env, which vLLM "
-                f"no longer reads since {gone.version}: the setting is silently without effect. "
-                f"Change it: {gone.instead}."
+                f"no longer reads since {gone.version}{_unless(engine)}: the setting is "
+                f"silently without effect. Change it: {gone.instead}."
             )
+
+
+def _unless(engine: Engine) -> str:
+    return "" if engine.version else ", and the image's tag names no older version"
 
 
 FORBID_EMPTY_ARGUMENTS = ResourceRule(

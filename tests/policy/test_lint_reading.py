@@ -160,6 +160,22 @@ def test_an_equals_sign_alone_is_text_as_it_is_for_the_api_server(tmp_path: Path
     assert stack.resources[0].properties["metadata"]["labels"]["sign"] == "="
 
 
+@pytest.mark.parametrize("written", ["${replicas}", '"${replicas}"', "<REPLICAS>", "N_REPLICAS"])
+def test_a_count_that_a_template_fills_in_later_is_not_known_yet(tmp_path: Path, written: str):
+    text = f"apiVersion: apps/v1\nkind: Deployment\nspec:\n  replicas: {written}\n"
+    (deployment,) = _one(tmp_path, text).resources
+    assert deployment.properties["spec"]["replicas"] == Unknown(("spec", "replicas"))
+
+
+def test_counts_written_as_text_are_known(tmp_path: Path):
+    text = (
+        "apiVersion: policy/v1\nkind: PodDisruptionBudget\n"
+        'spec:\n  minAvailable: "50%"\n  replicas: "3"\n  maxUnavailable: null\n  maxSurge: ${x}\n'
+    )
+    spec = _one(tmp_path, text).resources[0].properties["spec"]
+    assert (spec["minAvailable"], spec["replicas"], spec["maxUnavailable"]) == ("50%", "3", None)
+
+
 def test_documents_before_the_broken_one_are_judged(tmp_path: Path):
     stack = _one(tmp_path, f"{POD}---\na: [\n")
     assert len(stack.resources) == 1 and len(stack.problems) == 1
