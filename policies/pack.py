@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import pulumi_policy.policy as sdk
 from pulumi_policy import (
     EnforcementLevel,
     Policy,
@@ -24,6 +28,57 @@ from policies.rule import Outcome, ResourceRule, Rule, StackRule
 from policies.rules import RULES
 
 PACK_NAME = "coldstart"
+JUDGED_PROVIDERS = (
+    "kubernetes:",
+    "aws:",
+    "aws-native:",
+    "azure-native:",
+    "azure-native_",
+    "azure:",
+    "gcp:",
+    "digitalocean:",
+)
+
+
+# Resources of the largest stack whose readings are kept at a time.
+_KEPT_READINGS = 4096
+# Python's own is 700, with which a third of a stack's judgement is collection.
+_OBJECTS_BETWEEN_COLLECTIONS = 50_000
+
+
+class _OncePerObject:
+    """A function of one object, computed once per object (not per equal one) while it is kept."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._kept: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+
+    def __call__(self, subject: Any, *more: Any) -> Any:
+        key = (id(subject), *more)
+        found = self._kept.get(key)
+        # Whoever is kept is alive, so its identity belongs to nobody else.
+        if found is None:
+            if len(self._kept) >= _KEPT_READINGS:
+                self._kept.clear()
+            found = self._kept[key] = (subject, self._function(subject, *more))
+        return found[1]
+
+
+def read_each_resource_once() -> None:
+    """Let the SDK read a resource once instead of once per rule, which costs seconds per preview.
+
+    The SDK turns a resource's message into a checked tree anew for each policy, and no rule changes
+    what it reads. An SDK without these three steps is left as it is: slower, never wrong.
+    """
+    for name in ("deserialize_properties", "unknown_checking_proxy"):
+        step = getattr(sdk, name, None)
+        if callable(step) and not isinstance(step, _OncePerObject):
+            setattr(sdk, name, _OncePerObject(step))
+    messages = getattr(sdk, "json_format", None)
+    to_dict = getattr(messages, "MessageToDict", None)
+    if callable(to_dict) and not isinstance(to_dict, _OncePerObject):
+        once = {**vars(messages), "MessageToDict": _OncePerObject(to_dict)}
+        setattr(sdk, "json_format", SimpleNamespace(**once))  # noqa: B010 - not for type checkers
 
 
 class Inputs:
@@ -35,19 +90,22 @@ class Inputs:
 
     def __init__(self) -> None:
         self._raw: dict[str, Mapping[str, Any]] = {}
-        self._trees: dict[str, Mapping[str, Any]] = {}
+        self._kept: dict[str, tuple[Mapping[str, Any], Resource]] = {}
 
     def remember(self, urn: str, properties: Mapping[str, Any]) -> None:
         self._raw[urn] = properties
-        self._trees.pop(urn, None)
 
-    def tree(self, urn: str, name: str, outputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The inputs of a resource as a plain tree; its outputs where no inputs were seen."""
-        if urn not in self._raw:
-            return plain(outputs, (name,))
-        if urn not in self._trees:
-            self._trees[urn] = plain(self._raw[urn], (name,))
-        return self._trees[urn]
+    def resource(self, token: str, name: str, urn: str, outputs: Mapping[str, Any]) -> Resource:
+        """A resource with its inputs as a plain tree; its outputs where no inputs were seen.
+
+        The same object for every rule, so that what one rule read of it, the next has at hand.
+        """
+        properties = self._raw.get(urn, outputs)
+        kept = self._kept.get(urn)
+        if kept is None or kept[0] is not properties:
+            resource = Resource(token, name, plain(properties, (name,)), urn)
+            kept = self._kept[urn] = (properties, resource)
+        return kept[1]
 
 
 def policies(rules: Sequence[Rule] = RULES) -> list[Policy]:
@@ -58,10 +116,15 @@ def policies(rules: Sequence[Rule] = RULES) -> list[Policy]:
 
 def serve() -> None:
     """Start the pack's server. Never returns: the engine ends the process."""
+    read_each_resource_once()
+    found = policies()
+    # Readings are kept to the end, so looking for rubbish among them costs time and finds none.
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     PolicyPack(
         name=PACK_NAME,
         enforcement_level=EnforcementLevel.MANDATORY,
-        policies=policies(),
+        policies=found,
         description="Refuses what cancels a cold-start mechanism or opens a GPU serving stack.",
     )
 
@@ -111,9 +174,7 @@ def _resource_validation(rule: ResourceRule, inputs: Inputs) -> Any:
     def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
         inputs.remember(args.urn, args.props)
         if rule.reads(args.resource_type):
-            resource = Resource(
-                args.resource_type, args.name, plain(args.props, (args.name,)), args.urn
-            )
+            resource = inputs.resource(args.resource_type, args.name, args.urn, args.props)
             _report(rule.run(resource, args.get_config()), report)
 
     return validate
@@ -122,21 +183,23 @@ def _resource_validation(rule: ResourceRule, inputs: Inputs) -> Any:
 def _stack_validation(rule: StackRule, inputs: Inputs) -> Any:
     def validate(args: StackValidationArgs, report: ReportViolation) -> None:
         resources = [
-            Resource(item.resource_type, item.name, _judged(inputs, item), item.urn)
+            _judged(inputs, item)
             for item in args.resources
-            if item.resource_type.startswith(("kubernetes:", "aws:"))
+            if item.resource_type.startswith(JUDGED_PROVIDERS)
         ]
         _report(rule.run(resources, args.get_config()), report)
 
     return validate
 
 
-def _judged(inputs: Inputs, item: Any) -> Mapping[str, Any]:
-    properties = inputs.tree(item.urn, item.name, item.props)
-    if properties or not item.resource_type.startswith("kubernetes:"):
-        return properties
+def _judged(inputs: Inputs, item: Any) -> Resource:
+    resource = inputs.resource(item.resource_type, item.name, item.urn, item.props)
+    if resource.properties or not item.resource_type.startswith("kubernetes:"):
+        return resource
     # Neither inputs nor outputs were seen: nothing about this object is decidable yet.
-    return {key: Unknown((item.name, key)) for key in ("metadata", "spec")}
+    return replace(
+        resource, properties={key: Unknown((item.name, key)) for key in ("metadata", "spec")}
+    )
 
 
 def _report(outcome: Outcome, report: ReportViolation) -> None:

@@ -10,6 +10,17 @@ from policies.reading.values import NotYetKnown, Resource
 
 Severity = Literal["low", "medium", "high", "critical"]
 Level = Literal["advisory", "mandatory", "disabled"]
+Concern = Literal[
+    "nodes",
+    "images",
+    "weights",
+    "compile-cache",
+    "scaling",
+    "serving",
+    "security",
+    "cost",
+    "reliability",
+]
 Settings = Mapping[str, Any]
 
 
@@ -41,17 +52,29 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Metadata that every rule carries; the judging function lives in a subclass."""
+    """Metadata that every rule carries; the judging function lives in a subclass.
 
+    `name` is `<service>-<resource>-<verb>-<what>`; `code` is short and never reused. `level` holds
+    without a preset and in `baseline`; `production` and `development` are the presets' levels.
+    """
+
+    code: str
     name: str
+    concern: Concern
     title: str
     description: str
     severity: Severity
     tags: tuple[str, ...]
     remediation: str
     reason: str
+    links: tuple[str, ...]
+    """Where the fact behind the rule is published."""
+    frameworks: tuple[str, ...] = ()
+    """Controls of published benchmarks that the rule holds, such as `CIS EKS 1.7.0 5.4.1`."""
     options: tuple[Option, ...] = ()
     level: Level = "mandatory"
+    production: Level = "mandatory"
+    development: Level = "mandatory"
 
     def settings(self, config: Mapping[str, Any] | None) -> dict[str, Any]:
         """Given configuration over the defaults; keys the rule does not declare are dropped."""
@@ -85,6 +108,21 @@ class StackRule(Rule):
     ) -> Outcome:
         """Judge a whole stack. A value not known yet ends as undecided, never as a pass."""
         return _collect(self.judge(resources, self.settings(config)))
+
+
+def verdict(
+    rule: Rule, resources: Sequence[Resource], config: Mapping[str, Any] | None = None
+) -> Outcome:
+    """What a rule says about resources: each alone or all together, as its kind asks."""
+    if isinstance(rule, StackRule):
+        return rule.run(resources, config)
+    if not isinstance(rule, ResourceRule):
+        raise TypeError(f"rule {rule.name} is neither a ResourceRule nor a StackRule")
+    outcomes = [rule.run(resource, config) for resource in resources]
+    return Outcome(
+        tuple(finding for outcome in outcomes for finding in outcome.findings),
+        tuple(path for outcome in outcomes for path in outcome.undecided),
+    )
 
 
 def _collect(findings: Iterable[Finding]) -> Outcome:

@@ -1,8 +1,9 @@
 """Whole preview of a stack against a bare program that registers the same resources directly.
 
 `python -m tests.bench` (or `make bench`) interleaves the two, prints medians and their ratio, then
-how the preview grows from 50 models on 12 pools to 200 on 50. Nothing here is a test: no timing is
-asserted.
+how the preview grows from 50 models on 12 pools to 200 on 50, what the policy pack adds to the
+preview of 500 resources, and how long it takes to lint 1,000 manifests. `python -m tests.bench
+policies` does the last two alone. Nothing here is a test: no timing is asserted.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ import pulumi_random
 import yaml
 
 from coldstart.engine import Rehearsal, Result, Step, Toolchain, ensure
+from tests.bench_policies import compare_linters, compare_previews
 
 ROOT = Path(__file__).resolve().parents[1]
 STACK = "eks-prod"
 ROUNDS = 5
 SIZES = ((50, 12), (100, 25), (200, 50))
+# Models and pools of a stack of about 500 resources.
+JUDGED_SIZE = (16, 4)
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".cache", "__pycache__", "tests", "tools")
 PEAK_WRITER = """
 import atexit, os, resource, sys
@@ -72,12 +76,12 @@ class Bench:
         (site / "sitecustomize.py").write_text(PEAK_WRITER)
         self.environment = {"PYTHONPATH": str(site), "COLDSTART_BENCH_PEAK": str(self.peak_file)}
 
-    def preview(self, project: Path, stack: str) -> tuple[Figures, Result]:
+    def preview(self, project: Path, stack: str, **policies: Any) -> tuple[Figures, Result]:
         """One measured preview; ends the bench with the engine's words when it refuses."""
         self.peak_file.unlink(missing_ok=True)
         with Rehearsal(project, self.toolchain, extra_environment=self.environment) as rehearsal:
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            result = rehearsal.preview(stack)
+            result = rehearsal.preview(stack, **policies)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if not result.ok:
             sys.exit("\n".join(result.errors))
@@ -218,14 +222,28 @@ def growth(bench: Bench, scratch: Path) -> None:
         report(f"{models} models, {pools} pools", [figures], counted(result.resources))
 
 
+def policies(bench: Bench, scratch: Path) -> None:
+    """What the pack adds to a preview, and the pack as a linter."""
+    project, stack = sized_project(scratch / "judged", *JUDGED_SIZE)
+
+    def preview(**given: Any) -> tuple[float, float, int]:
+        figures, result = bench.preview(project, stack, **given)
+        return figures.wall_seconds, figures.cpu_seconds, counted(result.resources)
+
+    compare_previews(preview)
+    compare_linters(scratch)
+
+
 def main() -> None:
-    """Compare, then grow."""
+    """Compare, grow, judge."""
     toolchain = ensure(lambda line: print(line, file=sys.stderr))  # noqa: T201
     with tempfile.TemporaryDirectory(prefix="coldstart-bench-") as folder:
         scratch = Path(folder)
         bench = Bench(toolchain, scratch)
-        compare(bench, scratch)
-        growth(bench, scratch)
+        if sys.argv[1:] != ["policies"]:
+            compare(bench, scratch)
+            growth(bench, scratch)
+        policies(bench, scratch)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,12 @@ from typing import Any
 
 from coldstart.cli.target import Progress, Target, stage
 from coldstart.engine import Rehearsal, Result
-from coldstart.spec import Layer, StackSpec
+from coldstart.spec import Environment, Layer, StackSpec
+from policies import presets
 
 POLICIES = "policies"
+_PRESETS = {Environment.PROD: "production", Environment.DEV: "development"}
+_DISK_SETUP = "kubernetes-daemonset-forbid-privileged-disk-setup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +53,10 @@ def outcome_data(result: Result) -> dict[str, Any]:
 
 
 def policy_config(spec: StackSpec) -> Mapping[str, Any]:
-    """The policy pack's configuration for a stack: what is allowed in dev is not in prod."""
-    return {
-        "kubernetes-daemonset-forbid-privileged-disk-setup": {"environment": str(spec.environment)}
-    }
+    """The preset of the stack's environment: what is allowed in dev is not in prod."""
+    config = presets.policy_config(_PRESETS[spec.environment])
+    config[_DISK_SETUP]["environment"] = str(spec.environment)
+    return config
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,13 +54,27 @@ class NodeSettings:
         return None
 
     @property
+    def version_3_plugins(self) -> tuple[Mapping[str, Any], ...]:
+        """CRI settings under the plugins of containerd's configuration version 3."""
+        plugins = mapping_at(self.containerd, "plugins")
+        return tuple(mapping_at(plugins, key) for key in (_V3_IMAGES, _V3_RUNTIME))
+
+    @property
+    def has_version_3_plugins(self) -> bool:
+        plugins = mapping_at(self.containerd, "plugins")
+        return _V3_IMAGES in plugins or _V3_RUNTIME in plugins
+
+    @property
+    def legacy_plugin(self) -> Mapping[str, Any]:
+        """CRI settings under the plugin of containerd's configuration version 2."""
+        return mapping_at(self.containerd, "plugins", _LEGACY)
+
+    @property
     def images_plugin(self) -> Mapping[str, Any]:
         """CRI image settings as nodeadm applies them: beside a v3 key, legacy keys are dropped."""
-        plugins = mapping_at(self.containerd, "plugins")
-        if _V3_IMAGES in plugins or _V3_RUNTIME in plugins:
-            return mapping_at(plugins, _V3_IMAGES)
-        legacy = mapping_at(plugins, _LEGACY)
-        return {**legacy, **mapping_at(legacy, "containerd")}
+        if self.has_version_3_plugins:
+            return self.version_3_plugins[0]
+        return {**self.legacy_plugin, **mapping_at(self.legacy_plugin, "containerd")}
 
     @property
     def keeps_layers(self) -> bool:

@@ -59,12 +59,12 @@ class Resource:
 
     @cached_property
     def namespace(self) -> str:
-        return at(self.properties, "metadata", "namespace", default="default")
+        return text_at(self.properties, "metadata", "namespace", default="default")
 
     @cached_property
     def object_name(self) -> str:
         """`metadata.name`, which is what other objects refer to; the Pulumi name without one."""
-        return at(self.properties, "metadata", "name", default=self.name)
+        return text_at(self.properties, "metadata", "name", default=self.name)
 
 
 def at(tree: Any, *keys: str | int, default: Any = None) -> Any:
@@ -84,6 +84,12 @@ def at(tree: Any, *keys: str | int, default: Any = None) -> Any:
     if isinstance(tree, Unknown):
         raise NotYetKnown(tree.path)
     return default if tree is None else tree
+
+
+def text_at(tree: Any, *keys: str | int, default: str = "") -> str:
+    """The text at a path; `default` where there is none, or something else than text."""
+    found = at(tree, *keys, default=default)
+    return found if isinstance(found, str) else default
 
 
 def mapping_at(tree: Any, *keys: str | int) -> Mapping[str, Any]:

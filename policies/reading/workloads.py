@@ -41,6 +41,7 @@ _GPU_RESOURCES = frozenset({"nvidia.com/gpu", "nvidia.com/gpu.shared", "amd.com/
 _GPU_PARTITIONS = ("nvidia.com/mig-", "amd.com/cpx", "amd.com/spx")
 # Deeper objects than this are not workloads; the bound keeps hostile input cheap.
 _SEARCH_DEPTH = 12
+_KEPT = "_pods"
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,21 @@ def carries_pods(resource_type: str) -> bool:
 def pods_of(resource: Resource) -> Iterator[Pod]:
     """Every pod template of a resource, also inside custom resources this module has no path for.
 
-    Raises NotYetKnown when a known kind's template is not known yet.
+    Raises NotYetKnown when a known kind's template is not known yet. Every rule asks, and the
+    search costs most of a run, so what was found is kept with the resource.
     """
+    kept = resource.__dict__.get(_KEPT)
+    if kept is not None:
+        yield from kept
+        return
+    found: list[Pod] = []
+    for pod in _pods_of(resource):
+        found.append(pod)
+        yield pod
+    resource.__dict__[_KEPT] = tuple(found)
+
+
+def _pods_of(resource: Resource) -> Iterator[Pod]:
     if not resource.is_kubernetes or resource.kind in _NO_PODS_INSIDE:
         return
     paths = _TEMPLATE_PATHS.get(resource.kind)

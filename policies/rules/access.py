@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
-from typing import Any
 
-from policies.reading.values import (
-    NotYetKnown,
-    Resource,
-    at,
-    first_mapping,
-    is_true,
-    list_at,
-    texts,
-)
+from policies.reading.networks import open_to_the_world
+from policies.reading.values import Resource, at, first_mapping, is_true, list_at
 from policies.rule import ResourceRule, Settings
 
 _VPC_CONFIG_FIELDS = {
@@ -34,8 +25,9 @@ def _judge(resource: Resource, _: Settings) -> Iterator[str]:
     if not is_true(at(config, "endpointPublicAccess", default=True)):
         return
     blocks = list_at(config, "publicAccessCidrs")
-    reach = _open_to_the_world(blocks) if blocks else "publicAccessCidrs is not set"
-    if reach:
+    everyone = open_to_the_world(blocks)
+    if everyone or not blocks:
+        reach = f"publicAccessCidrs={everyone}" if everyone else "publicAccessCidrs is not set"
         yield (
             f"{block}.endpointPublicAccess is on and {reach}, so the whole internet can reach "
             "the cluster's API. Set endpointPublicAccess=false with endpointPrivateAccess=true, "
@@ -43,40 +35,10 @@ def _judge(resource: Resource, _: Settings) -> Iterator[str]:
         )
 
 
-def _open_to_the_world(blocks: list[Any]) -> str | None:
-    """Why a list of address ranges is everyone, or None; unknown items decide nothing open."""
-    known_blocks: list[Any] = []
-    undecided: list[tuple[str, ...]] = []
-    for block in blocks:
-        try:
-            known_blocks.extend(texts([block]))
-        except NotYetKnown as unknown:
-            undecided.extend(unknown.paths)
-    if _covers_everything(known_blocks):
-        return f"publicAccessCidrs={known_blocks}"
-    if undecided:
-        raise NotYetKnown(*undecided)
-    return None
-
-
-def _covers_everything(blocks: list[str]) -> bool:
-    networks: dict[int, list[Any]] = {4: [], 6: []}
-    for block in blocks:
-        try:
-            network = ipaddress.ip_network(block.strip(), strict=False)
-        except ValueError:
-            continue
-        networks[network.version].append(network)
-    # Collapsing also sees the whole internet written as two halves.
-    return any(
-        merged.prefixlen == 0
-        for same_version in networks.values()
-        for merged in ipaddress.collapse_addresses(same_version)
-    )
-
-
 FORBID_OPEN_ENDPOINT = ResourceRule(
+    code="CS702",
     name="eks-cluster-forbid-open-endpoint",
+    concern="security",
     title="The cluster's API is not open to the world",
     description="A public EKS endpoint must be limited to stated address ranges.",
     severity="critical",
@@ -84,6 +46,8 @@ FORBID_OPEN_ENDPOINT = ResourceRule(
     remediation="Set vpcConfig.endpointPublicAccess to false, or give publicAccessCidrs the "
     "ranges of your offices and runners; never 0.0.0.0/0 or ::/0.",
     reason="An open endpoint leaves credentials as the only barrier; EKS opens it by default.",
+    links=("https://docs.aws.amazon.com/eks/latest/userguide/cluster-endpoint.html",),
+    frameworks=("CIS EKS 1.7.0 5.4.1",),
     reads=_reads,
     judge=_judge,
 )

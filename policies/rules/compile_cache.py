@@ -23,6 +23,7 @@ from policies.reading.values import (
     known,
     list_at,
     mapping_at,
+    text_at,
     texts,
 )
 from policies.reading.workloads import Container, Pod, pods_of
@@ -160,12 +161,14 @@ def _is_shared(
 ) -> bool:
     if mapping_at(volume, "nfs"):
         return True
-    claim_name = at(volume, "persistentVolumeClaim", "claimName")
+    claim_name = text_at(volume, "persistentVolumeClaim", "claimName")
     return (workload.namespace, claim_name) in claims
 
 
 FORBID_MIXED_GPUS = StackRule(
+    code="CS401",
     name="karpenter-nodepool-forbid-mixed-cache-gpus",
+    concern="compile-cache",
     title="A shared compile cache meets one GPU architecture",
     description="A NodePool whose pods share a compile cache must allow one GPU architecture only.",
     severity="high",
@@ -174,5 +177,9 @@ FORBID_MIXED_GPUS = StackRule(
     "instance-gpu-name or node.kubernetes.io/instance-type to one GPU architecture, and make "
     "one pool and one cache per architecture.",
     reason="Compiled kernels and their cache keys are specific to the GPU's architecture.",
+    links=(
+        "https://docs.vllm.ai/en/latest/design/torch_compile/",
+        "https://github.com/Manikandan-t/gpu-autoscaling-accelerator",
+    ),
     judge=_judge,
 )

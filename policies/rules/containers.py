@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from policies.reading.quantities import quantity
-from policies.reading.values import Resource, at, judge_each, known, list_at
+from policies.reading.values import Resource, at, judge_each, known, list_at, text_at
 from policies.reading.workloads import Container, Pod, carries_pods, pods_of
 from policies.rule import ResourceRule, Settings
 
@@ -36,9 +36,9 @@ def _judge_container(
     pod: Pod, container: Container, in_memory: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
     mounts = {
-        str(at(mount, "name")): str(at(mount, "mountPath", default=""))
+        text_at(mount, "name"): text_at(mount, "mountPath")
         for mount in map(known, list_at(container.spec, "volumeMounts"))
-        if at(mount, "name") in in_memory
+        if text_at(mount, "name") in in_memory
     }
     stated_limit = at(
         container.spec,
@@ -75,7 +75,9 @@ def _gib(amount_bytes: Decimal) -> str:
 
 
 LIMIT_SHARED_MEMORY = ResourceRule(
+    code="CS603",
     name="kubernetes-pod-limit-shared-memory",
+    concern="serving",
     title="Shared memory stays below the memory limit",
     description="Memory-backed volumes must have a size limit whose sum is below the memory limit "
     "of the containers that mount them.",
@@ -85,6 +87,7 @@ LIMIT_SHARED_MEMORY = ResourceRule(
     "resources.limits.memory above their sum plus what the process itself needs.",
     reason="tmpfs pages are charged to the container; a limit at or under them ends in an OOM "
     "kill during load.",
+    links=("https://kubernetes.io/docs/concepts/storage/volumes/#emptydir",),
     reads=carries_pods,
     judge=_judge,
 )

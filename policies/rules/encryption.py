@@ -15,6 +15,7 @@ from policies.reading.values import (
     known,
     list_at,
     mapping_at,
+    text_at,
 )
 from policies.rule import Option, ResourceRule, Settings
 
@@ -73,7 +74,7 @@ def _flags(resource: Resource) -> Iterator[tuple[str, Any, bool]]:
     elif resource.type == _INSTANCE:
         yield from _instance_flags(properties)
     elif resource.kind == "StorageClass":
-        if at(properties, "provisioner") in _EBS_PROVISIONERS:
+        if text_at(properties, "provisioner") in _EBS_PROVISIONERS:
             yield (
                 "parameters.encrypted",
                 mapping_at(properties, "parameters").get("encrypted"),
@@ -107,7 +108,9 @@ def _judge_transit(resource: Resource) -> Iterator[str]:
 
 
 REQUIRE_ENCRYPTED_STORAGE = ResourceRule(
+    code="CS706",
     name="aws-storage-require-encryption",
+    concern="security",
     title="Volumes and file systems are encrypted",
     description="EBS volumes, node volumes, EBS storage classes and EFS file systems must be "
     "encrypted.",
@@ -115,7 +118,12 @@ REQUIRE_ENCRYPTED_STORAGE = ResourceRule(
     tags=("aws", "security", "encryption"),
     remediation="Set encrypted to true on the volume, block device, storage class or file "
     "system; add a KMS key where the key must be your own.",
-    reason="A lost snapshot or volume then gives its weights, caches and logs away.",
+    reason="A lost snapshot or volume then gives its weights, caches and logs away. S3 buckets and "
+    "FSx file systems are left alone: both encrypt everything and cannot be told not to.",
+    links=(
+        "https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption.html",
+        "https://docs.aws.amazon.com/efs/latest/ug/encryption-at-rest.html",
+    ),
     options=(
         Option(
             "accountEncryptsByDefault",

@@ -57,7 +57,9 @@ def _judge_pull(what: str, field: str, spec: Any) -> Iterator[str]:
 
 
 REQUIRE_PINNED_GPU_IMAGE = ResourceRule(
+    code="CS201",
     name="kubernetes-pod-require-pinned-gpu-image",
+    concern="images",
     title="GPU pods use pinned images that are already there",
     description="Every image of a pod that requests a GPU must be pinned by digest and must not "
     "have the pull policy Always.",
@@ -67,6 +69,8 @@ REQUIRE_PINNED_GPU_IMAGE = ResourceRule(
     "in init containers and sidecars too.",
     reason="A moving tag invalidates every cache keyed on the image; Always adds a registry "
     "round trip to each start.",
+    links=("https://kubernetes.io/docs/concepts/containers/images/#image-pull-policy",),
+    development="advisory",
     reads=carries_pods,
     judge=_judge,
 )

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from policies.reading.nodes import BlockDevice, NodeDefinition, defines_nodes, node_definition
-from policies.reading.scheduling import Placement, Pool, placement_of, pool_of
+from policies.reading.peer_mirrors import (
+    is_spegel,
+    placement_of_spegel,
+    pools_in,
+    pools_of,
+)
 from policies.reading.user_data import NodeSettings
 from policies.reading.values import (
     NotYetKnown,
     Resource,
-    at,
     gather,
     is_true,
     judge_each,
     mapping_at,
     whole,
 )
-from policies.reading.workloads import pods_of
 from policies.rule import Finding, Option, ResourceRule, Settings, StackRule
 
 # nodeadm's containerd template for Amazon Linux 2023, config2.template.toml.
@@ -26,7 +29,6 @@ _NODEADM_CONFIG_PATH = "/etc/containerd/certs.d:/etc/docker/certs.d"
 # (internal/cri/config CheckLocalImagePullConfigs, 2.1 to 2.3).
 _DEFAULT_MAX_CONCURRENT_DOWNLOADS = 3
 _BOTTLEROCKET_OS_DEVICE = "/dev/xvda"
-_SPEGEL_KINDS = frozenset({"DaemonSet", "Release", "Chart"})
 
 
 def _judge_snapshot(resource: Resource, settings: Settings) -> Iterator[str]:
@@ -111,9 +113,7 @@ def _pulls_locally(user_data: NodeSettings) -> bool:
 
 def _judge_peer_mirror(resources: Sequence[Resource], _: Settings) -> Iterator[Finding]:
     nodes = [node for node in map(node_definition, resources) if node]
-    candidates = [item for item in resources if item.kind in _SPEGEL_KINDS and item.is_kubernetes]
-    node_pools = [item for item in resources if item.group == "karpenter.sh"]
-    pools, undecided = gather(node_pools, _pools_in)
+    pools, undecided = gather(resources, pools_in)
 
     def judge(node: NodeDefinition) -> Iterator[Finding]:
         soci = node.settings.soci_field
@@ -123,12 +123,12 @@ def _judge_peer_mirror(resources: Sequence[Resource], _: Settings) -> Iterator[F
         if mirror:
             yield Finding(node.resource, _conflict(soci, f"{mirror} on the same nodes"))
             return
-        own_pools = _pools_of(node, pools)
+        own_pools = pools_of(node, pools, undecided)
 
         def judge_candidate(candidate: Resource) -> Iterator[Finding]:
-            if not _is_spegel(candidate):
+            if not is_spegel(candidate):
                 return
-            placement = _spegel_placement(candidate)
+            placement = placement_of_spegel(candidate)
             reached = ", ".join(pool.name for pool in own_pools if placement.can_run_on(pool))
             if reached:
                 there = f"Spegel ({candidate.name}) also runs on {reached}"
@@ -136,7 +136,7 @@ def _judge_peer_mirror(resources: Sequence[Resource], _: Settings) -> Iterator[F
             elif undecided:
                 raise NotYetKnown(*undecided)
 
-        yield from judge_each(candidates, judge_candidate)
+        yield from judge_each(resources, judge_candidate)
 
     yield from judge_each(nodes, judge)
 
@@ -150,39 +150,10 @@ def _conflict(soci: str, mirror: str) -> str:
     )
 
 
-def _pools_in(node_pool: Resource) -> Iterator[Pool]:
-    if node_pool.kind == "NodePool":
-        yield pool_of(node_pool)
-
-
-def _pools_of(node: NodeDefinition, pools: Sequence[Pool]) -> Sequence[Pool]:
-    name = node.resource.object_name
-    # Without a pool in this stack only the class is known, and it is all a selector can meet.
-    return [pool for pool in pools if pool.node_class == name] or [
-        Pool(name, name, {"karpenter.k8s.aws/ec2nodeclass": name})
-    ]
-
-
-def _is_spegel(resource: Resource) -> bool:
-    if resource.kind != "DaemonSet":
-        return "spegel" in str(at(resource.properties, "chart", default="")).lower()
-    return any(
-        "/spegel" in str(at(container.spec, "image", default=""))
-        for pod in pods_of(resource)
-        for container in pod.containers(with_init=False)
-    )
-
-
-def _spegel_placement(spegel: Resource) -> Placement:
-    if spegel.kind in ("Release", "Chart"):
-        # Spegel's chart tolerates every taint unless its values say otherwise.
-        values = mapping_at(spegel.properties, "values")
-        return placement_of(values, tolerates_all_without=True)
-    return placement_of(next(pods_of(spegel)).spec)
-
-
 FORBID_SNAPSHOT_WITH_RAID0 = ResourceRule(
+    code="CS101",
     name="karpenter-nodeclass-forbid-snapshot-with-raid0",
+    concern="nodes",
     title="An image snapshot is never mounted under RAID0",
     description="A volume made from a snapshot must not be combined with instance storage that "
     "takes over /var/lib/containerd.",
@@ -192,6 +163,10 @@ FORBID_SNAPSHOT_WITH_RAID0 = ResourceRule(
     "ephemeral-storage bind), or remove snapshotID. On Amazon Linux 2023 "
     "localStorage.disabledMounts: [Containerd] lets the two live together.",
     reason="RAID0 binds containerd's directory away from the volume that holds the images.",
+    links=(
+        "https://karpenter.sh/docs/concepts/nodeclasses/#specinstancestorepolicy",
+        "https://github.com/literalice/ai-on-eks-startup-optimizing-workshop",
+    ),
     options=(
         Option(
             "snapshotsWithoutImages",
@@ -205,7 +180,9 @@ FORBID_SNAPSHOT_WITH_RAID0 = ResourceRule(
 )
 
 REQUIRE_SINGLE_MIRROR_PATH = ResourceRule(
+    code="CS103",
     name="karpenter-nodeclass-require-single-mirror-path",
+    concern="nodes",
     title="Keeping image layers needs a single mirror directory",
     description="containerd with discard_unpacked_layers=false needs a config_path that is one "
     "directory, or use_local_image_pull=true.",
@@ -216,12 +193,18 @@ REQUIRE_SINGLE_MIRROR_PATH = ResourceRule(
     "discard_unpacked_layers.",
     reason="containerd's transfer service does not split config_path at colons "
     "(containerd issue 12415), so mirrors are silently ignored.",
+    links=(
+        "https://github.com/containerd/containerd/issues/12415",
+        "https://github.com/spegel-org/spegel/issues/1272",
+    ),
     reads=defines_nodes,
     judge=_judge_mirror_path,
 )
 
 FORBID_PEER_MIRROR_WITH_SOCI = StackRule(
+    code="CS105",
     name="karpenter-nodeclass-forbid-peer-mirror-with-soci",
+    concern="nodes",
     title="A peer mirror and SOCI never share nodes",
     description="Nodes with SOCI parallel pull must not be nodes of a peer-to-peer image mirror.",
     severity="high",
@@ -231,5 +214,9 @@ FORBID_PEER_MIRROR_WITH_SOCI = StackRule(
     "the user data.",
     reason="SOCI has its own resolver and discards layers: it bypasses the mirror and feeds it "
     "nothing.",
+    links=(
+        "https://github.com/awslabs/amazon-eks-ami/tree/main/nodeadm/internal/containerd",
+        "https://github.com/awslabs/soci-snapshotter/blob/main/docs/parallel-mode.md",
+    ),
     judge=_judge_peer_mirror,
 )

@@ -91,7 +91,9 @@ def _host_path(volume: Mapping[str, object]) -> str:
 
 
 FORBID_PRIVILEGED_DISK_SETUP = ResourceRule(
+    code="CS701",
     name="kubernetes-daemonset-forbid-privileged-disk-setup",
+    concern="security",
     title="No privileged DaemonSet sets up disks outside development",
     description="A DaemonSet must not format or mount the node's disks with host privileges "
     "outside a development environment.",
@@ -101,6 +103,9 @@ FORBID_PRIVILEGED_DISK_SETUP = ResourceRule(
     "spec.instance.localStorage in the NodeConfig of the user data, and remove the DaemonSet. "
     "For a development stack set this policy's 'environment' to 'dev'.",
     reason="Pod Security 'baseline' refuses privileged pods; the disk then stays unformatted.",
+    links=("https://kubernetes.io/docs/concepts/security/pod-security-standards/",),
+    frameworks=("CIS EKS 1.7.0 4.2.1", "Pod Security baseline"),
+    development="advisory",
     options=(
         Option(
             "environment",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from policies.reading.node_pools import is_node_pool_type
 from policies.reading.values import (
     NotYetKnown,
     Resource,
@@ -143,26 +144,21 @@ def _copies(workload: Resource, scalers: Mapping[tuple[str, str, str], _Scaler])
     return scaler.limit if scaler else None
 
 
-def _is_node_pool(resource_type: str) -> bool:
-    return (
-        resource_type.startswith("kubernetes:karpenter.sh/")
-        and resource_type.rsplit(":", 1)[-1].removesuffix("Patch") == "NodePool"
-    )
-
-
 def _judge_limits(resource: Resource, _: Settings) -> Iterator[str]:
     limits = mapping_at(resource.properties, "spec", "limits")
     if not _LIMITING.intersection(limits):
         others = f" (it has only {', '.join(sorted(limits))})" if limits else ""
         yield (
             f"NodePool {resource.object_name} has no spec.limits on nodes, cpu, memory or "
-            f"GPUs{others}: one runaway autoscaler buys GPU instances without an end. Set "
-            "spec.limits, for example nvidia.com/gpu or nodes."
+            f"GPUs{others}: one runaway autoscaler buys instances without an end. Set "
+            "spec.limits, for example nodes, cpu, or nvidia.com/gpu for a GPU pool."
         )
 
 
 FORBID_SINGLE_NODE_VOLUME = StackRule(
+    code="CS303",
     name="kubernetes-volume-forbid-rwo-replicas",
+    concern="weights",
     title="Replicas never share a single-node volume",
     description="A workload that can have more than one replica must not claim a ReadWriteOnce "
     "volume.",
@@ -171,11 +167,17 @@ FORBID_SINGLE_NODE_VOLUME = StackRule(
     remediation="Use a ReadWriteMany claim (EFS, FSx), stream weights from object storage, or "
     "volumeClaimTemplates; or hold replicas and every autoscaler's maximum at 1.",
     reason="A ReadWriteOnce disk attaches to one node, so the second replica never starts.",
+    links=(
+        "https://kubernetes.io/docs/concepts/storage/persistent-volumes/#access-modes",
+        "https://github.com/NVIDIA/aicr/pull/1756",
+    ),
     judge=_judge_volumes,
 )
 
 REQUIRE_POOL_LIMITS = ResourceRule(
+    code="CS801",
     name="karpenter-nodepool-require-limits",
+    concern="cost",
     title="Every node pool has a ceiling",
     description="A Karpenter NodePool must limit its nodes, CPU, memory or GPUs.",
     severity="high",
@@ -183,6 +185,7 @@ REQUIRE_POOL_LIMITS = ResourceRule(
     remediation="Set spec.limits with nvidia.com/gpu, nodes, cpu or memory; a pool with "
     "spec.replicas takes limits.nodes.",
     reason="Karpenter buys as long as pods are pending; only limits stop it.",
-    reads=_is_node_pool,
+    links=("https://karpenter.sh/docs/concepts/nodepools/#speclimits",),
+    reads=is_node_pool_type,
     judge=_judge_limits,
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from coldstart.engine import Toolchain
+from policies.presets import levels
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 90
@@ -74,4 +75,5 @@ def test_json_stands_alone_on_standard_output(toolchain: Toolchain) -> None:
     found = json.loads(done.stdout)
     assert found["preview"]["ok"] is True
     assert found["models"]["qwen3-1-7b"]["coldStart"]["criticalPath"][0] == "signal"
-    assert len(found["preview"]["policies"]) == 12
+    in_force = {name for name, level in levels("development").items() if level != "disabled"}
+    assert {item["policy"] for item in found["preview"]["policies"]} == in_force

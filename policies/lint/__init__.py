@@ -1,0 +1,1 @@
+"""The rules of the pack on files: Kubernetes YAML and what Pulumi writes as JSON."""

@@ -1,0 +1,176 @@
+"""`coldstart lint` and `coldstart rules` as their users run them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from policies.examples import examples_of
+from policies.presets import PRESETS
+from policies.rules import RULES
+
+ROOT = Path(__file__).resolve().parents[2]
+RULE = "kubernetes-pod-require-pinned-gpu-image"
+DEADLINE_SECONDS = 60
+
+
+def coldstart(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "coldstart", *map(str, arguments)],
+        cwd=ROOT,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+
+
+@pytest.fixture
+def only(tmp_path: Path) -> Path:
+    """A configuration in which one rule is asked."""
+    file = tmp_path / "only.json"
+    file.write_text(json.dumps({"all": "disabled", RULE: "mandatory"}))
+    return file
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    """A manifest that breaks the rule."""
+    examples = examples_of(RULE)
+    file = tmp_path / "bad.yaml"
+    file.write_text(yaml.safe_dump_all(examples.documents_after(examples.violations[0])))
+    return file
+
+
+def test_violations_end_with_1_and_a_clean_manifest_with_0(only: Path, bad: Path):
+    refused = coldstart("lint", bad, "--config", only)
+    assert refused.returncode == 1
+    assert f"{bad}:1: error: " in refused.stdout and RULE in refused.stdout
+    good = yaml.safe_dump_all(examples_of(RULE).documents)
+    passed = coldstart("lint", "-", "--config", only, stdin=good)
+    assert (passed.returncode, passed.stderr) == (0, "")
+    assert "1 rules: 0 errors" in passed.stdout
+
+
+def test_a_file_that_cannot_be_read_ends_with_2_and_the_rest_is_judged(
+    tmp_path: Path, only: Path, bad: Path
+):
+    (tmp_path / "broken.yaml").write_text("apiVersion: [")
+    done = coldstart("lint", tmp_path, "--config", only)
+    assert done.returncode == 2
+    assert "cannot be checked" in done.stdout and RULE in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_warnings_fail_only_when_asked(tmp_path: Path, bad: Path):
+    config = tmp_path / "c.yaml"
+    config.write_text(f"all: disabled\n{RULE}: advisory\n")
+    assert coldstart("lint", bad, "--config", config).returncode == 0
+    assert coldstart("lint", bad, "--config", config, "--strict").returncode == 1
+
+
+def _baseline(tmp_path: Path, **fields: str) -> Path:
+    file = tmp_path / "baseline.yaml"
+    entry = {"rule": RULE, "resource": "Deployment *", "reason": "rebuilt in May"} | fields
+    file.write_text(yaml.safe_dump({"accepted": [entry]}))
+    return file
+
+
+def test_the_baseline_accepts_until_its_last_day(tmp_path: Path, only: Path, bad: Path):
+    valid = _baseline(tmp_path, expires="2999-01-01")
+    done = coldstart("lint", bad, "--config", only, "--baseline", valid)
+    assert done.returncode == 0 and "accepted by the baseline" in done.stdout
+    over = _baseline(tmp_path, expires="2020-01-01")
+    done = coldstart("lint", bad, "--config", only, "--baseline", over)
+    assert done.returncode == 1 and "accepted until 2020-01-01, over" in done.stdout
+
+
+def test_an_entry_that_accepts_nothing_is_told(tmp_path: Path, only: Path, bad: Path):
+    stale = _baseline(tmp_path, expires="2999-01-01", resource="Deployment other/thing")
+    done = coldstart("lint", bad, "--config", only, "--baseline", stale)
+    assert done.returncode == 1 and "nothing to accept" in done.stdout
+
+
+WRONG_BASELINES = [
+    ({"expires": "soon"}, "is no day"),
+    ({"expires": "2999-01-01", "reason": " "}, "reason: text is expected"),
+    ({"expires": "2999-01-01", "rule": "no-such-rule"}, "there is no rule no-such-rule"),
+    ({"expires": "2999-01-01", "because": "x"}, "because: there is no such field"),
+]
+
+
+@pytest.mark.parametrize(("fields", "says"), WRONG_BASELINES)
+def test_a_wrong_baseline_is_refused(tmp_path: Path, bad: Path, fields: dict[str, str], says: str):
+    done = coldstart("lint", bad, "--baseline", _baseline(tmp_path, **fields))
+    assert done.returncode == 2 and says in done.stderr and done.stdout == ""
+
+
+WRONG_SETTINGS = [
+    ("kubernetes-pod-require-pinned-image: advisory", f"did you mean {RULE}?"),
+    (f"{RULE}: loud", "'loud' is none of advisory, mandatory, disabled"),
+    (f"{RULE}: {{enforcementLevel: advisory, colour: red}}", "there is no such option"),
+    (
+        "kubernetes-daemonset-forbid-privileged-disk-setup: {environment: test}",
+        "'test' is not one of",
+    ),
+    ("[1]", "a mapping from rule names"),
+    ("a: [", "not valid YAML"),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), WRONG_SETTINGS)
+def test_wrong_settings_are_refused_before_anything_is_read(
+    tmp_path: Path, bad: Path, text: str, says: str
+):
+    file = tmp_path / "wrong.yaml"
+    file.write_text(text)
+    done = coldstart("lint", bad, "--config", file)
+    assert done.returncode == 2 and says in done.stderr and done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_sarif_names_rule_place_and_accepted_findings(tmp_path: Path, only: Path, bad: Path):
+    valid = _baseline(tmp_path, expires="2999-01-01")
+    done = coldstart("lint", bad, "--config", only, "--baseline", valid, "--format", "sarif")
+    content = json.loads(done.stdout)
+    (run,) = content["runs"]
+    result = run["results"][0]
+    assert content["version"] == "2.1.0" and result["suppressions"] == [{"kind": "external"}]
+    place = result["locations"][0]["physicalLocation"]
+    assert place["region"] == {"startLine": 1}
+    ids = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    assert result["ruleId"] in ids and len(set(ids)) == len(RULES)
+
+
+def test_json_and_github_say_the_same_findings(only: Path, bad: Path):
+    data = json.loads(coldstart("lint", bad, "--config", only, "--format", "json").stdout)
+    marked = coldstart("lint", bad, "--config", only, "--format", "github").stdout
+    assert len(data["violations"]) == marked.count("::error ") == 1
+    assert data["violations"][0]["rule"] == RULE
+    assert f"file={bad},line=1," in marked
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_rules_are_listed_with_the_levels_of_a_preset(preset: str):
+    listed = coldstart("rules", "--preset", preset).stdout.splitlines()
+    assert [line.split()[0] for line in listed] == [rule.code for rule in RULES]
+    data = json.loads(coldstart("rules", "--preset", preset, "--format", "json").stdout)
+    config = coldstart("rules", "--preset", preset, "--format", "policy-config").stdout
+    assert {item["name"]: {"enforcementLevel": item["level"]} for item in data} == json.loads(
+        config
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("rules", "--preset", "x"), ("rules", "--format", "x"), ("lint", "-", "--format", "x")],
+)
+def test_unknown_words_are_answered_with_the_known_ones(arguments: tuple[str, ...]):
+    done = coldstart(*arguments)
+    assert done.returncode == 2 and "is none of" in done.stderr
