@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 
 from coldstart.catalog import load
-from coldstart.controlplane import definitions, modules
+from coldstart.controlplane import Answer, Client, definitions, modules
 
 OWN = {
     "aksnodeclasses.karpenter.azure.com",
@@ -159,3 +159,34 @@ def test_a_missing_go_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_a_folder_without_definitions_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(definitions.DefinitionsError, match="has no definitions"):
         definitions._in_folder(tmp_path)
+
+
+class AfterACrash:
+    """An API server that died over a definition: its successor serves it once it has changed."""
+
+    def __init__(self) -> None:
+        self.touched: list[object] = []
+
+    def get(self, *_: object) -> dict[str, Any]:
+        changed = self.touched == ["touched", None]
+        kinds = ("NamesAccepted", "Established") if changed else ("NamesAccepted",)
+        return {"status": {"conditions": [{"type": kind, "status": "True"} for kind in kinds]}}
+
+    def patch(self, version: str, kind: str, name: str, patch: dict[str, Any]) -> None:
+        (value,) = patch["metadata"]["annotations"].values()
+        self.touched.append(value and "touched")
+
+    def request(self, method: str, path: str, **_: object) -> Answer:
+        return Answer(200, {"resources": [{"name": "aksnodeclasses"}]}, ())
+
+    def wait_for(self, probe: Callable[[], bool | None], what: str, seconds: float) -> bool:
+        return any(probe() for _ in range(3))
+
+
+def test_a_definition_that_a_dead_server_left_half_accepted_is_touched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(definitions, "_NUDGE_SECONDS", -1.0)
+    server = AfterACrash()
+    definitions.await_served(cast("Client", server), [own("aksnodeclass")])
+    assert server.touched == ["touched", None]
