@@ -45,6 +45,7 @@ def outcome_data(result: Result) -> dict[str, Any]:
             {"op": s.op, "type": s.type, "name": s.name, "urn": s.urn} for s in result.resources
         ],
         "violations": [asdict(violation) for violation in result.violations],
+        "undecided": [asdict(item) for item in result.undecided],
         "policies": [asdict(policy) for policy in result.policy_results],
         "errors": list(result.errors),
         "warnings": list(result.warnings),

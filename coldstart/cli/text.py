@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,12 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from coldstart.engine import Result, Step, Violation
+from coldstart.engine import Result, Step
 from coldstart.units import format_seconds
 
 BAR_COLUMNS = 36
-# What the policy SDK reports for a rule that met a value of which only the deployment will tell.
-_NOT_KNOWN_YET = re.compile(r"value at \.?(?P<field>\S+) can't be known during preview")
 LAYERS = (("infra", "coldstart:aws:"), ("workload", "coldstart:workload:"))
 
 
@@ -154,15 +151,10 @@ def print_messages(console: Console, result: Result) -> None:
 def print_policies(console: Console, result: Result) -> None:
     """How many policies passed, then those still open, then each violation."""
     still_open: dict[str, list[str]] = {}
-    broken: list[Violation] = []
-    for violation in result.violations:
-        unknown = _NOT_KNOWN_YET.search(violation.message)
-        if unknown:
-            still_open.setdefault(violation.policy, []).append(unknown["field"])
-        else:
-            broken.append(violation)
-    asked = {policy.policy for policy in result.policy_results} | {v.policy for v in broken}
-    names = {violation.policy for violation in broken}
+    for item in result.undecided:
+        still_open.setdefault(item.policy, []).append(item.field)
+    names = {violation.policy for violation in result.violations}
+    asked = {policy.policy for policy in result.policy_results} | names
     waiting = still_open.keys() - names
     console.print(
         f"Policies: {len(asked)} asked, {len(asked - names - waiting)} passed, {len(names)} broken,"
@@ -173,7 +165,7 @@ def print_policies(console: Console, result: Result) -> None:
         fields = still_open[name]
         more = f" and {len(fields) - 1} more" if len(fields) > 1 else ""
         console.print(Padding(Text(f"open: {name}: {fields[0]}{more}"), (0, 2)), highlight=False)
-    for violation in broken:
+    for violation in result.violations:
         text = f"[{violation.level}] {violation.policy}: {violation.message}"
         console.print(Padding(Text(text), (0, 2)), highlight=False)
     console.print("")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ STACK_TYPE = "pulumi:pulumi:Stack"
 # How the engine writes special values (sdk/go/common/resource/properties.go, v3.259.0).
 _SIGNATURE_KEY = "4dabf18193072939515e22adb298388d"
 _SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 - a public constant
+# What the policy SDK reports for a rule that met a value not known yet.
+_NOT_KNOWN_YET = re.compile(r"value at \.?(?P<field>\S+) can't be known during preview")
 _UNKNOWNS = frozenset(
     {
         "04da6b54-80e4-46f7-96ec-b56ff0331ba9",
@@ -72,6 +75,14 @@ class Violation:
 
 
 @dataclass(frozen=True, slots=True)
+class Undecided:
+    """A policy that met a value of which only the deployment will tell."""
+
+    policy: str
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnostic:
     """One message of the engine, a provider or the program."""
 
@@ -100,6 +111,7 @@ class Result:
     """Number of resources per operation, as the engine counts them."""
     resources: tuple[Step, ...]
     violations: tuple[Violation, ...]
+    undecided: tuple[Undecided, ...]
     policy_results: tuple[PolicyResult, ...]
     diagnostics: tuple[Diagnostic, ...]
     outputs: Mapping[str, Any]
@@ -148,6 +160,7 @@ _UNCHANGED = frozenset({"same", "read", "refresh", "discard"})
 class _Collected:
     steps: dict[tuple[str, str], Step] = field(default_factory=dict)
     violations: list[Violation] = field(default_factory=list)
+    undecided: list[Undecided] = field(default_factory=list)
     diagnostics: list[Diagnostic] = field(default_factory=list)
     policies: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     summary: dict[str, int] = field(default_factory=dict)
@@ -189,6 +202,7 @@ def result_from_events(
         summary=collected.summary,
         resources=tuple(collected.steps.values()),
         violations=tuple(dict.fromkeys(collected.violations)),
+        undecided=tuple(dict.fromkeys(collected.undecided)),
         policy_results=tuple(
             PolicyResult(policy, pack, passed, failed)
             for (pack, policy), (passed, failed) in sorted(collected.policies.items())
@@ -246,6 +260,11 @@ def _on_failure(collected: _Collected, event: Mapping[str, Any]) -> None:
 
 def _on_violation(collected: _Collected, event: Mapping[str, Any]) -> None:
     level = str(event.get("enforcementLevel", ""))
+    message = _plain_text(event.get("message", ""))
+    unknown = _NOT_KNOWN_YET.search(message)
+    if unknown:
+        collected.undecided.append(Undecided(event["policyName"], unknown["field"]))
+        return
     collected.violations.append(
         Violation(
             policy=event["policyName"],
@@ -253,7 +272,7 @@ def _on_violation(collected: _Collected, event: Mapping[str, Any]) -> None:
             level=_LEVELS.get(level, level),
             severity=event.get("severity", ""),
             urn=event.get("resourceUrn", ""),
-            message=_plain_text(event.get("message", "")),
+            message=message,
         )
     )
 

@@ -79,7 +79,9 @@ def test_every_policy_rule_judged_the_preview(life: Life) -> None:
     judged = {policy.policy for policy in life.preview.policy_results}
     in_force = {name for name, level in levels("production").items() if level != "disabled"}
     assert judged == in_force
-    assert all(policy.failed == 0 for policy in life.preview.policy_results)
+    still_open = {item.policy for item in life.preview.undecided}
+    failed = {policy.policy for policy in life.preview.policy_results if policy.failed}
+    assert failed <= still_open
 
 
 def test_an_up_makes_what_the_preview_promised_and_breaks_no_policy(life: Life) -> None:
