@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from coldstart.controlplane.client import Client
 from coldstart.controlplane.definitions import await_served, name_of
-from coldstart.controlplane.errors import DeadlineError, Refused
+from coldstart.controlplane.errors import Refused
 from offline.chart_values import wrong_values
 from offline.cluster_client import Connection
 from offline.cluster_helm import Helm
@@ -31,11 +31,6 @@ OWNER_LABEL = "coldstart.dev/resource"
 # Helm installs what lies in a chart's folder `crds` once and never touches it again; a definition
 # among a chart's templates goes with the release.
 DEFINITIONS_STAY = frozenset({"karpenter", "kube-prometheus-stack"})
-
-# A healthy server takes under a second, a busy one a few.
-_SERVED_DEADLINE_SECONDS = 20.0
-_REMINDERS = 2
-_REMINDED = "coldstart.dev/reminded"
 
 _CRD = ("apiextensions.k8s.io/v1", "CustomResourceDefinition")
 
@@ -124,7 +119,7 @@ class Releases:
             warnings = self._try(rendered or (), str(wanted["namespace"]))
             if not preview:
                 self._helm.install(wanted, folder, {OWNER_LABEL: owner})
-                self._await_served([o for o in rendered or () if o["kind"] == _CRD[1]])
+                await_served(self._client, [o for o in rendered or () if o["kind"] == _CRD[1]])
         elif not preview:
             self._record(wanted, owner, revision)
         outputs = fill_in(without_private(inputs), all_unknown(computed) if preview else computed)
@@ -153,24 +148,7 @@ class Releases:
             brought = [d for d in brought if self._client.get(*_CRD, name_of(d)) is None]
         for definition in brought:
             self._client.apply(definition, owner="helm", force=True)
-        self._await_served(brought)
-
-    def _await_served(self, definitions: Sequence[Properties]) -> None:
-        """Until every definition is served.
-
-        An API server that dies between the two writes by which it takes a definition in does not
-        make the second when it is back (apiextensions' handler asks for it on an update, not when
-        it starts), and says nothing for minutes. Any change of the definition reminds it.
-        """
-        for reminder in range(_REMINDERS):
-            try:
-                await_served(self._client, definitions, _SERVED_DEADLINE_SECONDS)
-                return
-            except DeadlineError:
-                note = {"metadata": {"annotations": {_REMINDED: str(reminder + 1)}}}
-                for definition in definitions:
-                    self._client.patch(*_CRD, name_of(definition), note, owner="helm")
-        await_served(self._client, definitions, _SERVED_DEADLINE_SECONDS)
+        await_served(self._client, brought)
 
     def _try(self, objects: Iterable[Properties], namespace: str) -> tuple[str, ...]:
         """Dry runs of what Helm would send, judged more strictly than by Helm; gives warnings."""

@@ -124,17 +124,26 @@ def apply(client: Client, chosen: Sequence[Definition]) -> None:
     await_served(client, chosen)
 
 
-def await_served(
-    client: Client,
-    chosen: Sequence[Mapping[str, Any]],
-    deadline_seconds: float = DEADLINE_SECONDS,
-) -> None:
-    """Wait until the API server serves every version of these definitions."""
+def await_served(client: Client, chosen: Sequence[Mapping[str, Any]]) -> None:
+    """Wait until the API server serves every version of these definitions.
+
+    One that an API server accepted and then died over is looked at by its successor only when it
+    changes, so it is touched after a while.
+    """
     for definition in chosen:
+        nudged_at = time.monotonic()
+
+        def served(asked: Mapping[str, Any] = definition) -> bool | None:
+            nonlocal nudged_at
+            if _served(client, asked):
+                return True
+            if time.monotonic() - nudged_at > _NUDGE_SECONDS:
+                nudged_at = time.monotonic()
+                _touch(client, name_of(asked))
+            return None
+
         client.wait_for(
-            lambda asked=definition: _served(client, asked) or None,
-            f"the definition {name_of(definition)} to be served",
-            deadline_seconds,
+            served, f"the definition {name_of(definition)} to be served", DEADLINE_SECONDS
         )
 
 
