@@ -17,7 +17,7 @@ from coldstart.planning.model import (
     WakePlan,
 )
 from coldstart.planning.timeline import Timeline
-from coldstart.spec.model import CapacityType, ModelSpec
+from coldstart.spec.model import AUTO, CapacityType, ModelSpec
 from coldstart.units import format_seconds
 
 PROBE_PERIOD_SECONDS = 2
@@ -31,6 +31,8 @@ TEARDOWN_SECONDS = 15
 """Engine exit after the last request: 5 to 8 s seen without a GPU, more with NCCL."""
 MIN_COOLDOWN_SECONDS = 300
 POLLING_SECONDS = 5
+DEFAULT_WAITING_REQUESTS = 5
+"""Requests that wait per replica before the next is asked for, where no traffic is known."""
 
 
 def probe_plan(worst: ColdStart, engine: EngineVersion, catalog: Catalog) -> ProbePlan:
@@ -63,6 +65,9 @@ def scaling_plan(
     bounds = model_spec.scaling
     chosen = f'{{namespace="{name}"}}'
     start_seconds = math.ceil(first.total_seconds)
+    waiting = bounds.waiting_requests
+    if waiting == AUTO:
+        waiting = DEFAULT_WAITING_REQUESTS
     return ScalingPlan(
         min_replicas=bounds.min,
         max_replicas=bounds.max,
@@ -72,7 +77,7 @@ def scaling_plan(
             Trigger(
                 "waiting",
                 f"sum(vllm:num_requests_waiting{chosen})",
-                str(bounds.waiting_requests),
+                str(waiting),
                 "0",
             ),
             Trigger(
@@ -91,9 +96,7 @@ def scaling_plan(
         scale_down_window_seconds=max(MIN_COOLDOWN_SECONDS, start_seconds),
         scale_down_period_seconds=max(60, start_seconds),
         # The proxy counts running requests too; a slow start must not end in a gateway timeout.
-        wake=WakePlan(
-            concurrent_requests + bounds.waiting_requests, PROBE_SAFETY_FACTOR * start_seconds
-        )
+        wake=WakePlan(concurrent_requests + waiting, PROBE_SAFETY_FACTOR * start_seconds)
         if bounds.min == 0
         else None,
     )

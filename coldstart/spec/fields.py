@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Network
 from typing import Annotated
+from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BeforeValidator
 
@@ -100,8 +101,24 @@ def _client_block(text: str) -> str:
     return str(block)
 
 
+def _clock_minutes(value: object) -> int:
+    match = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('is not a time of day; write it in quotes, for example "08:30"')
+    return int(match[1]) * 60 + int(match[2])
+
+
+def _time_zone(name: str) -> str:
+    if name not in available_timezones():
+        raise ValueError("is not a time zone; write for example Europe/Berlin or UTC")
+    return name
+
+
 VpcBlock = Annotated[IPv4Network, AfterValidator(_vpc_block)]
 ClientBlock = Annotated[str, AfterValidator(_client_block)]
 Count = Annotated[int, BeforeValidator(_no_truth_value)]
 """A whole number; YAML's `yes` and `true` are not 1."""
+ClockMinutes = Annotated[int, BeforeValidator(_clock_minutes)]
+"""Minutes since midnight, written "08:30"."""
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
 NodeLifeSeconds = Annotated[DurationSeconds, AfterValidator(_node_life)]

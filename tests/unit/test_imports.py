@@ -19,7 +19,19 @@ RULES = {
     "policies": {"coldstart", "components", "offline", "pulumi_aws", "pulumi_kubernetes"},
     # A cluster's client is no business of the program under test; its decisions are.
     "offline": {"components", "policies"}
-    | {f"coldstart.{room}" for room in ("catalog", "cli", "engine", "planning", "render", "report")}
+    | {
+        f"coldstart.{room}"
+        for room in (
+            "capacity",
+            "catalog",
+            "cli",
+            "engine",
+            "planning",
+            "render",
+            "report",
+            "simulation",
+        )
+    }
     | {"coldstart.spec", "coldstart.units"},
     "components": {"offline", "policies", "coldstart.cli", "coldstart.engine"},
     "components/workload": {"pulumi_aws", "components.aws"},
@@ -30,6 +42,11 @@ RULES = {
     "coldstart/controlplane": {"policies", "coldstart.cli", "coldstart.planning"},
     "coldstart/catalog": {"policies", "coldstart.spec", "coldstart.planning", "coldstart.render"},
     "coldstart/spec": {"policies", "coldstart.planning", "coldstart.render", "coldstart.cli"},
+    # Arithmetic over catalog entries and numbers: it knows no stack and no plan.
+    "coldstart/capacity": {
+        f"coldstart.{room}" for room in ("cli", "engine", "planning", "render", "report", "spec")
+    }
+    | {"policies", "coldstart.simulation"},
     "coldstart/planning": {"policies", "coldstart.cli", "coldstart.engine"},
     "coldstart/render": {"policies", "coldstart.cli", "coldstart.engine", "coldstart.catalog"},
     "coldstart/engine": {"policies", "coldstart.cli", "coldstart.planning"},
