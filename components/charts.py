@@ -20,13 +20,11 @@ def release(
     values: Mapping[str, Input[Any]],
     opts: ResourceOptions,
     *,
-    namespace: Input[str] | None = None,
     skip_crds: bool = False,
     skip_await: bool = False,
 ) -> Release:
     """A release of `chart`; one that fails is rolled back, so that the next run can repeat it.
 
-    `namespace` is the chart's own, given as an output where the release must wait for it.
     `skip_await` is for DaemonSets on GPU nodes: an update must not fail because one of many nodes
     is being replaced.
     """
@@ -37,7 +35,7 @@ def release(
         chart=f"{chart.repository}/{chart.chart}" if oci else chart.chart,
         repository_opts=None if oci else {"repo": chart.repository},
         version=chart.version,
-        namespace=namespace or chart.namespace,
+        namespace=chart.namespace,
         values=values,
         skip_crds=skip_crds,
         skip_await=skip_await,

@@ -198,6 +198,8 @@ def _shared_claim(model: ModelPlan, tenant: Tenant, cluster: _Cluster) -> pulumi
         )
     return SharedVolume(
         model.name,
-        SharedVolumeArgs(model.name, tenant.namespace, file_system, cluster.after(model)),
+        SharedVolumeArgs(
+            model.name, tenant.namespace, file_system, [*cluster.after(model), tenant]
+        ),
         cluster.opts,
     ).claim

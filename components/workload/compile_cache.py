@@ -26,7 +26,7 @@ class CompileCacheArgs:
     """The serving pod to compile for, and what has to exist first."""
 
     pod: EnginePod
-    namespace: pulumi.Input[str]
+    namespace: str
     after: Sequence[pulumi.Resource]
 
 
@@ -43,7 +43,8 @@ class CompileCache(ComponentResource):
         super().__init__("coldstart:workload:CompileCache", name, opts=opts)
         model = args.pod.model
         object_name = f"compile-cache-{model.compile_cache.key}"
-        kept = ResourceOptions(parent=self, ignore_changes=["metadata", "data"])
+        child = ResourceOptions(parent=self, depends_on=list(args.after))
+        kept = ResourceOptions.merge(child, ResourceOptions(ignore_changes=["metadata", "data"]))
         scripts = scripts_config(
             f"{name}-{model.compile_cache.key}", object_name, args.namespace, SCRIPTS, kept
         )
@@ -79,10 +80,9 @@ class CompileCache(ComponentResource):
                     ),
                 ),
             ),
-            opts=ResourceOptions(
-                parent=self,
-                depends_on=list(args.after),
-                ignore_changes=["metadata.annotations", "metadata.labels", "spec"],
+            opts=ResourceOptions.merge(
+                child,
+                ResourceOptions(ignore_changes=["metadata.annotations", "metadata.labels", "spec"]),
             ),
         )
         self.register_outputs({"key": model.compile_cache.key})

@@ -111,12 +111,12 @@ class Platform(ComponentResource):
         self, key: str, values: Mapping[str, Any], after: Sequence[pulumi.Resource]
     ) -> helm.v3.Release:
         chart = self._args.charts[key]
+        after = [self._namespaces[chart.namespace], *after]
         return release(
             key,
             chart,
             values,
-            ResourceOptions.merge(self._child, ResourceOptions(depends_on=list(after))),
-            namespace=self._namespaces[chart.namespace].metadata.name,
+            ResourceOptions.merge(self._child, ResourceOptions(depends_on=after)),
         )
 
     def _scrape_accelerators(self, monitoring: pulumi.Resource) -> None:
@@ -151,9 +151,7 @@ class Platform(ComponentResource):
         )
         networking.v1.NetworkPolicy(
             "waking-proxy",
-            metadata=meta.v1.ObjectMetaArgs(
-                name="waking-proxy", namespace=self._namespaces[namespace].metadata.name
-            ),
+            metadata=meta.v1.ObjectMetaArgs(name="waking-proxy", namespace=namespace),
             spec=networking.v1.NetworkPolicySpecArgs(
                 pod_selector=meta.v1.LabelSelectorArgs(
                     match_labels={
@@ -174,7 +172,9 @@ class Platform(ComponentResource):
                     networking.v1.NetworkPolicyIngressRuleArgs(from_=[own, metrics]),
                 ],
             ),
-            opts=self._child,
+            opts=ResourceOptions.merge(
+                self._child, ResourceOptions(depends_on=[self._namespaces[namespace]])
+            ),
         )
 
 

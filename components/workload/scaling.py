@@ -27,7 +27,7 @@ class ScalingArgs:
     """
 
     model: ModelPlan
-    namespace: pulumi.Input[str]
+    namespace: str
     prometheus: str
     waking_scaler: str | None
     waking_proxy: str | None

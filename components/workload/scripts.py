@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pulumi
 from pulumi import ResourceOptions
 from pulumi_kubernetes import core, meta
 
@@ -12,7 +11,7 @@ from coldstart.render import pods
 def scripts_config(
     resource: str,
     name: str,
-    namespace: pulumi.Input[str],
+    namespace: str,
     scripts: tuple[str, ...],
     opts: ResourceOptions,
 ) -> core.v1.ConfigMap:

@@ -32,7 +32,7 @@ class ModelServerArgs:
     """The pod to serve with, the Secret with the API key, and what has to exist first."""
 
     pod: EnginePod
-    namespace: pulumi.Input[str]
+    namespace: str
     api_key_secret: pulumi.Input[str]
     after: Sequence[pulumi.Resource]
     monitors: Sequence[pulumi.Resource]
@@ -48,7 +48,7 @@ class ModelServer(ComponentResource):
         self, name: str, args: ModelServerArgs, opts: ResourceOptions | None = None
     ) -> None:
         super().__init__("coldstart:workload:ModelServer", name, opts=opts)
-        child = ResourceOptions(parent=self)
+        child = ResourceOptions(parent=self, depends_on=list(args.after))
         model = args.pod.model
         selected = names.labels(model.name, names.SERVER)
         self._name, self._args, self._child = name, args, child
@@ -66,8 +66,7 @@ class ModelServer(ComponentResource):
             opts=ResourceOptions.merge(
                 child,
                 ResourceOptions(
-                    depends_on=list(args.after),
-                    custom_timeouts=CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s"),
+                    custom_timeouts=CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s")
                 ),
             ),
         )

@@ -19,7 +19,7 @@ class SharedVolumeArgs:
     """Whose part of which file system."""
 
     tenant: str
-    namespace: pulumi.Input[str]
+    namespace: str
     file_system: SharedFileSystem
     after: Sequence[pulumi.Resource]
 

@@ -49,13 +49,14 @@ class Tenant(ComponentResource):
     def __init__(self, name: str, args: TenantArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("coldstart:workload:Tenant", name, opts=opts)
         self._name, self._args = name, args
-        self._child = ResourceOptions(parent=self)
-        self._namespace = core.v1.Namespace(
+        # As text, not as an output: a first preview can then say what lies in which namespace.
+        self.namespace = args.model.name
+        made = core.v1.Namespace(
             name,
             metadata=namespace_metadata(args),
-            opts=ResourceOptions.merge(self._child, ResourceOptions(depends_on=list(args.after))),
+            opts=ResourceOptions(parent=self, depends_on=list(args.after)),
         )
-        self.namespace = self._namespace.metadata.name
+        self._child = ResourceOptions(parent=self, depends_on=[made])
         for account in (SERVING_ACCOUNT, PUBLISHER_ACCOUNT):
             core.v1.ServiceAccount(
                 f"{name}-{account}",

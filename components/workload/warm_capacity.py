@@ -43,18 +43,18 @@ class WarmCapacity(ComponentResource):
         self, name: str, args: WarmCapacityArgs, opts: ResourceOptions | None = None
     ) -> None:
         super().__init__("coldstart:workload:WarmCapacity", name, opts=opts)
-        child = ResourceOptions(parent=self)
         namespace = core.v1.Namespace(
             NAMESPACE,
             metadata=meta.v1.ObjectMetaArgs(
                 name=NAMESPACE,
                 labels={**pod_security_labels(RESTRICTED), ENVIRONMENT_LABEL: args.environment},
             ),
-            opts=ResourceOptions.merge(child, ResourceOptions(depends_on=list(args.after))),
+            opts=ResourceOptions(parent=self, depends_on=list(args.after)),
         )
+        child = ResourceOptions(parent=self, depends_on=[namespace])
         networking.v1.NetworkPolicy(
             f"{NAMESPACE}-deny-all",
-            metadata=meta.v1.ObjectMetaArgs(name="deny-all", namespace=namespace.metadata.name),
+            metadata=meta.v1.ObjectMetaArgs(name="deny-all", namespace=NAMESPACE),
             spec=networking.v1.NetworkPolicySpecArgs(
                 pod_selector=meta.v1.LabelSelectorArgs(), policy_types=["Ingress", "Egress"]
             ),
@@ -66,7 +66,7 @@ class WarmCapacity(ComponentResource):
                 f"{NAMESPACE}-{pool.name}",
                 metadata=meta.v1.ObjectMetaArgs(
                     name=pool.name,
-                    namespace=namespace.metadata.name,
+                    namespace=NAMESPACE,
                     labels=selected,
                     # A reserve that waits for a node is no failed deployment.
                     annotations={"pulumi.com/skipAwait": "true"},

@@ -35,7 +35,7 @@ class WeightsArgs:
     that is the place."""
 
     model: ModelPlan
-    namespace: pulumi.Input[str]
+    namespace: str
     images: Images
     object_store: ObjectStore
     object_store_config: pulumi.Input[str]
@@ -54,7 +54,7 @@ class Weights(ComponentResource):
     def __init__(self, name: str, args: WeightsArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("coldstart:workload:Weights", name, opts=opts)
         model = args.model
-        child = ResourceOptions(parent=self)
+        child = ResourceOptions(parent=self, depends_on=list(args.after))
         revision = pods.digest(
             model.repository, model.revision, model.model_path, model.weights_prefix,
             model.weights.value, pods.script(SCRIPT), REQUESTS, LIMITS,
@@ -86,7 +86,6 @@ class Weights(ComponentResource):
             opts=ResourceOptions.merge(
                 child,
                 ResourceOptions(
-                    depends_on=list(args.after),
                     ignore_changes=["spec.template.spec.containers[0].image"],
                     custom_timeouts=CustomTimeouts(create=f"{deadline_seconds}s"),
                 ),

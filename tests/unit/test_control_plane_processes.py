@@ -155,7 +155,10 @@ def test_a_killed_supervisor_takes_its_processes_along(folder: Path) -> None:
 def test_an_interrupt_while_it_starts_leaves_nobody_behind(tmp_path: Path) -> None:
     binaries, state = fake_binaries(tmp_path / "bin"), tmp_path / "state"
     program = (
-        "import sys\nfrom pathlib import Path\nfrom coldstart.controlplane import ControlPlane\n"
+        "import signal, sys\nfrom pathlib import Path\n"
+        "from coldstart.controlplane import ControlPlane\n"
+        # Whoever runs the tests in the background may have had interrupts ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with ControlPlane(folder=Path(sys.argv[1]), binaries=Path(sys.argv[2])):\n    pass\n"
     )
     parent = subprocess.Popen(
