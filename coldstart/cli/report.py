@@ -1,0 +1,56 @@
+"""`coldstart report`: a plan as a page, and its pictures as files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coldstart.report.files import ReportError
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT_PAGE = Path("report.html")
+
+
+def report(
+    stack: Annotated[str, typer.Argument(help="A file stacks/Pulumi.<STACK>.yaml.")] = "eks-prod",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"The page to write: {DEFAULT_PAGE}, or none when --svg or --png is asked for."
+        ),
+    ] = None,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write every picture as SVG into a folder.")
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write every picture as PNG into a folder.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Show this model only; can be given again.")
+    ] = None,
+    root: Annotated[Path, typer.Option("--root", hidden=True, help="Another checkout.")] = ROOT,
+) -> None:
+    """Write the plan as one HTML file that opens anywhere, or its pictures as SVG and PNG.
+
+    The file loads nothing and runs nothing: it works offline, on a phone and on paper.
+
+    Example: coldstart report eks-prod --output eks-prod.html
+    """
+    from coldstart.cli.app import _plan, _told
+    from coldstart.report import summary
+    from coldstart.report.write import only_models, write_report
+
+    with _told():
+        found = summary(_plan(root, stack))
+        if output is None and svg is None and png is None:
+            output = DEFAULT_PAGE
+        try:
+            found = only_models(found, model or ())
+            written = write_report(found, output=output, svg=svg, png=png)
+        except ReportError as error:
+            sys.stderr.write(f"{error}\n")
+            raise typer.Exit(2) from None
+        sys.stdout.write("".join(f"wrote {path}\n" for path in written))

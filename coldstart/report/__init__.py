@@ -1,0 +1,5 @@
+"""A plan as others read it: data for machines and stacks."""
+
+from coldstart.report.summary import shown, stack_outputs, summary
+
+__all__ = ["shown", "stack_outputs", "summary"]

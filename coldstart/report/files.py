@@ -1,0 +1,43 @@
+"""Writing a report: a file is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+class ReportError(Exception):
+    """A place that a report cannot be written to; the message says what would work."""
+
+
+def check_folder(option: str, folder: Path) -> None:
+    """Raise ReportError unless `folder`, which `option` names, exists."""
+    if folder.is_dir():
+        return
+    what = "is a file, not a folder" if folder.exists() else "does not exist"
+    raise ReportError(f"{option}: the folder {folder} {what}; make it first: mkdir -p {folder}")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write beside the file and move it into place, so that no reader sees half of it.
+
+    Raises ReportError when the folder takes no file or `path` is a folder.
+    """
+    temporary: str | None = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise ReportError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _umask() -> int:
+    found = os.umask(0o077)
+    os.umask(found)
+    return found

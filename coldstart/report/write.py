@@ -1,0 +1,58 @@
+"""A report as files: the page, and each picture by its key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from coldstart.report.contents import all_pictures
+from coldstart.report.drawing import png_file, svg_file
+from coldstart.report.files import ReportError, check_folder, write_whole
+from coldstart.report.page import page
+from coldstart.report.series import Pictures
+
+
+def write_report(
+    found: Mapping[str, Any],
+    more: Pictures | None = None,
+    *,
+    output: Path | None = None,
+    svg: Path | None = None,
+    png: Path | None = None,
+) -> list[Path]:
+    """Write the page to `output` and pictures into the folders `svg` and `png`; what was written.
+
+    Folders are looked at before anything is drawn. Raises ReportError for one that is missing and
+    for a file that cannot be written.
+    """
+    for option, folder in (("--output", output and output.parent), ("--svg", svg), ("--png", png)):
+        if folder is not None:
+            check_folder(option, folder)
+    written: list[Path] = []
+    if output is not None:
+        write_whole(output, page(found, more).encode())
+        written.append(output)
+    for picture in all_pictures(found, more) if svg or png else ():
+        name = f"{found['stack']}-{picture.key}"
+        if svg is not None:
+            write_whole(svg / f"{name}.svg", svg_file(picture).encode())
+            written.append(svg / f"{name}.svg")
+        if png is not None:
+            write_whole(png / f"{name}.png", png_file(picture))
+            written.append(png / f"{name}.png")
+    return written
+
+
+def only_models(found: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
+    """The summary with these models alone; all of them when none is named.
+
+    Raises ReportError for a name that the stack does not have.
+    """
+    if unknown := [name for name in names if name not in found["models"]]:
+        known = ", ".join(found["models"]) or "none"
+        raise ReportError(
+            f"--model: {unknown[0]!r} is no model of {found['stack']}; its models: {known}"
+        )
+    models = {key: model for key, model in found["models"].items() if not names or key in names}
+    return {**found, "models": models}

@@ -1,0 +1,84 @@
+"""Sample data for every picture of a report."""
+
+from __future__ import annotations
+
+import math
+
+from coldstart.report.series import (
+    BreakEven,
+    CapacityPlan,
+    CapacityRow,
+    Crossing,
+    Curve,
+    LeverRow,
+    Levers,
+    Pictures,
+    SimulationRun,
+    TimePoint,
+    WarmCurve,
+    WarmPoint,
+)
+
+LEVERS = Levers(
+    "qwen3-8b",
+    (
+        LeverRow("Bottlerocket", True, 73.0, 361.9),
+        LeverRow("parallel pull", True, 66.5, 368.4, 0.03),
+        LeverRow("golden compile cache", True, 37.1, 397.8, 0.0, "one Job per key"),
+        LeverRow("warm node", False, 42.5, 119.5, 1.861, "next"),
+    ),
+)
+CAPACITY = CapacityPlan(
+    "qwen3-8b",
+    tuple(
+        CapacityRow(rate, math.ceil(rate / 2.4) or 1, min(0.95, rate / 2.4 / 6), 0.4 + rate / 40)
+        for rate in (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0)
+    ),
+    expected_per_second=6.0,
+    most_replicas=6,
+)
+WARM = WarmCurve(
+    "qwen3-8b",
+    tuple(
+        WarmPoint(n, 1.861 * n, 620 * 0.3**n, 1.861 * n + 620 * 0.3**n * 0.012) for n in range(7)
+    ),
+    chosen_replicas=2,
+)
+BREAK_EVEN = BreakEven(
+    "gpt-oss-120b",
+    "requests an hour",
+    Curve("1 x MI300X", ((0, 1.99), (60000, 1.99))),
+    (
+        Curve("serverless, 150 tokens out", ((0, 0), (60000, 6.9))),
+        Curve("serverless, 1,000 tokens out", ((0, 0), (5000, 3.55))),
+        Curve("serverless, 300 tokens out", ((0, 0), (30000, 6.6))),
+    ),
+    (
+        Crossing("150 tokens out", 17304, 1.99),
+        Crossing("1,000 tokens out", 2803, 1.99),
+        Crossing("300 tokens out", 9045, 1.99),
+    ),
+)
+
+
+def _ready(seconds: float) -> int:
+    return 1 if seconds < 700 else min(4, 1 + int((seconds - 700) // 200))
+
+
+SIMULATION = SimulationRun(
+    "qwen3-8b",
+    tuple(
+        TimePoint(
+            float(s),
+            2 + 6 * max(0.0, math.sin((s - 500) / 700)),
+            min(5, 1 + int(s > 520) + int(s > 600) + int(s > 800) + int(s > 900)),
+            _ready(s),
+            max(0.0, 60 * math.sin((s - 500) / 500)) if s < 2000 else 0,
+            None if s == 0 else 0.3 + max(0.0, 14 * math.sin((s - 500) / 500)) * (s < 2000),
+        )
+        for s in range(0, 3600, 20)
+    ),
+    ttft_target_seconds=2.0,
+    totals=(("requests", "14,210"), ("GPU-hours", "3.1"), ("cost", "$5.77")),
+)
+EVERYTHING = Pictures((LEVERS,), (CAPACITY,), (WARM,), (BREAK_EVEN,), (SIMULATION,))
