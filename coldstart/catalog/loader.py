@@ -18,11 +18,14 @@ from coldstart.catalog.models import (
     EksRelease,
     EngineVersion,
     FixedPrice,
+    GpuSecondPrice,
     InstanceType,
     Limit,
     Model,
     PhaseFigure,
     Price,
+    RentalPrice,
+    TokenPrice,
 )
 
 DATA = Path(__file__).parent / "data"
@@ -65,6 +68,9 @@ class Catalog:
     engines: Mapping[str, EngineVersion]
     prices: Mapping[tuple[str, str], Price]
     fixed_prices: Mapping[str, FixedPrice]
+    token_prices: Mapping[tuple[str, str], TokenPrice]
+    gpu_second_prices: Mapping[tuple[str, str], GpuSecondPrice]
+    rental_prices: Mapping[str, RentalPrice]
     limits: Mapping[str, Limit]
     figures: Mapping[str, PhaseFigure]
     charts: Mapping[str, Chart]
@@ -103,6 +109,20 @@ class Catalog:
     def fixed_price(self, key: str) -> FixedPrice:
         """The list price `key`; ask it for a region with `.usd(region)`."""
         return _get(self.fixed_prices, key, "fixed price")
+
+    def token_prices_of(self, model: str) -> tuple[TokenPrice, ...]:
+        """Serverless prices of Hugging Face repository `model`, by provider; empty when unknown."""
+        found = [price for price in self.token_prices.values() if price.model == model]
+        return tuple(sorted(found, key=lambda price: price.provider))
+
+    def gpu_second_prices_of(self, accelerator: str) -> tuple[GpuSecondPrice, ...]:
+        """Per-second serverless prices of `accelerator`, by provider; empty when unknown."""
+        found = [p for p in self.gpu_second_prices.values() if p.accelerator == accelerator]
+        return tuple(sorted(found, key=lambda price: price.provider))
+
+    def rental_price(self, key: str) -> RentalPrice:
+        """The hourly price `key` of a GPU outside AWS, such as "digitalocean/mi300x-2026-06"."""
+        return _get(self.rental_prices, key, "rental price")
 
     def limit(self, key: str) -> Limit:
         """The limit `key`; its `unit` says what `value` counts."""
@@ -213,31 +233,53 @@ def _instance_types(reader: _Reader) -> dict[str, InstanceType]:
     return built
 
 
-def _prices(reader: _Reader) -> dict[tuple[str, str], Price]:
-    """`aws_prices.yaml`: per region its sources and dates, then `[on demand, spot]` per type."""
-    file = "aws_prices.yaml"
-    built: dict[tuple[str, str], Price] = {}
-    for region, block in reader.document(file).items():
-        if not isinstance(block, dict) or not isinstance(block.get("instances"), dict):
-            reader.fault(file, str(region), "expected source, dates and a mapping `instances`")
+def _blocks(
+    reader: _Reader,
+    kind: type[EntryT],
+    file: str,
+    outer: str,
+    rows: tuple[str, str],
+    columns: tuple[str, ...],
+) -> dict[tuple[str, str], EntryT]:
+    """One block per `outer`: fields its rows share, and under `rows[0]` a list of `columns` each.
+
+    A row's own key becomes the field `rows[1]`; a single column needs no list.
+    """
+    table, inner = rows
+    built: dict[tuple[str, str], EntryT] = {}
+    for key, block in reader.document(file).items():
+        if not isinstance(block, dict) or not isinstance(block.get(table), dict):
+            reader.fault(file, str(key), f"expected source, date and a mapping `{table}`")
             continue
-        shared = {k: v for k, v in block.items() if k != "instances"}
-        for instance, pair in block["instances"].items():
-            path = f"{region}.{instance}"
-            if not isinstance(pair, list) or len(pair) != 2:
-                reader.fault(file, path, f"{pair!r}: expected [on demand, spot] in USD per hour")
+        shared = {k: v for k, v in block.items() if k != table}
+        for name, given in block[table].items():
+            path = f"{key}.{name}"
+            values = given if isinstance(given, list) else [given]
+            if len(values) != len(columns):
+                reader.fault(file, path, f"{given!r}: expected [{', '.join(columns)}]")
                 continue
-            fields = {
-                **shared,
-                "region": region,
-                "instance": instance,
-                "on_demand_usd_per_hour": pair[0],
-                "spot_usd_per_hour": pair[1],
-            }
-            entry = reader.entry(Price, file, path, fields)
+            fields = {**shared, outer: key, inner: name, **dict(zip(columns, values, strict=True))}
+            entry = reader.entry(kind, file, path, fields)
             if entry is not None:
-                built[(region, instance)] = entry
+                built[(str(key), str(name))] = entry
     return built
+
+
+def _prices(reader: _Reader) -> dict[tuple[str, str], Price]:
+    columns = ("on_demand_usd_per_hour", "spot_usd_per_hour")
+    rows = ("instances", "instance")
+    return _blocks(reader, Price, "aws_prices.yaml", "region", rows, columns)
+
+
+def _token_prices(reader: _Reader) -> dict[tuple[str, str], TokenPrice]:
+    columns = ("input_usd_per_million", "output_usd_per_million", "served_as")
+    rows = ("models", "model")
+    return _blocks(reader, TokenPrice, "serverless_prices.yaml", "provider", rows, columns)
+
+
+def _gpu_second_prices(reader: _Reader) -> dict[tuple[str, str], GpuSecondPrice]:
+    file, rows = "serverless_gpu_prices.yaml", ("accelerators", "accelerator")
+    return _blocks(reader, GpuSecondPrice, file, "provider", rows, ("usd_per_second",))
 
 
 def _cross_references(reader: _Reader, catalog: Catalog) -> None:
@@ -256,6 +298,14 @@ def _cross_references(reader: _Reader, catalog: Catalog) -> None:
         if instance not in catalog.instance_types:
             text = f"{instance!r}: expected an instance type of aws_instance_types.yaml"
             reader.fault("aws_prices.yaml", f"{region}.{instance}", text)
+    for provider, model in catalog.token_prices:
+        if model not in catalog.models:
+            text = f"{model!r}: expected a model of models.yaml"
+            reader.fault("serverless_prices.yaml", f"{provider}.{model}", text)
+    for provider, accelerator in catalog.gpu_second_prices:
+        if accelerator not in catalog.accelerators:
+            text = f"{accelerator!r}: expected a key of accelerators.yaml"
+            reader.fault("serverless_gpu_prices.yaml", f"{provider}.{accelerator}", text)
     for key, engine in catalog.engines.items():
         if engine.image not in catalog.images:
             known = ", ".join(sorted(catalog.images))
@@ -274,6 +324,9 @@ def load_folder(folder: Path) -> Catalog:
         engines=reader.entries(EngineVersion, "engines.yaml", "key"),
         prices=_prices(reader),
         fixed_prices=reader.entries(FixedPrice, "fixed_prices.yaml", "key"),
+        token_prices=_token_prices(reader),
+        gpu_second_prices=_gpu_second_prices(reader),
+        rental_prices=reader.entries(RentalPrice, "rental_prices.yaml", "key"),
         limits=reader.entries(Limit, "limits.yaml", "key"),
         figures=reader.entries(PhaseFigure, "figures.yaml", "key"),
         charts=reader.entries(Chart, "charts.yaml", "key"),

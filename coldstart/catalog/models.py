@@ -237,6 +237,47 @@ class FixedPrice(Entry):
             ) from None
 
 
+class TokenPrice(Entry):
+    """What a provider of serverless inference asks for a million tokens of one model.
+
+    `served_as` is the provider's own name of it, which may be a quantised variant.
+    """
+
+    provider: str
+    model: str
+    input_usd_per_million: Positive
+    output_usd_per_million: Positive
+    served_as: str
+    date: dt.date
+
+
+class GpuSecondPrice(Entry):
+    """What a serverless platform asks for a second of one GPU, and which seconds it bills.
+
+    A worker stays `idle_seconds` after its last request unless told otherwise, billed; with
+    `bills_start` the seconds before its first answer are billed too; its life is rounded up to a
+    multiple of `rounding_seconds`. `date` is None where the page carries none.
+    """
+
+    provider: str
+    accelerator: str
+    usd_per_second: Positive
+    idle_seconds: Annotated[float, Field(ge=0)]
+    bills_start: bool
+    rounding_seconds: Positive
+    date: dt.date | None
+
+
+class RentalPrice(Entry):
+    """What one GPU with its share of a machine costs an hour, rented outside AWS."""
+
+    key: str
+    provider: str
+    gpu: str
+    usd_per_hour: Positive
+    date: dt.date
+
+
 class Limit(Entry):
     """One limit of a mechanism, in `unit`."""
 

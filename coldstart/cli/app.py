@@ -15,6 +15,7 @@ from rich.console import Console
 
 from coldstart.catalog import CatalogError
 from coldstart.cli import lint, report, text
+from coldstart.cli.breakeven import breakeven
 from coldstart.cli.cluster import cluster_app
 from coldstart.cli.rehearsal import Done, outcome_data, preview_stack, rehearse_stack, up_stack
 from coldstart.cli.target import Target
@@ -44,6 +45,7 @@ app.add_typer(cluster_app, name="cluster")
 app.command()(lint.lint)
 app.command()(lint.rules)
 app.command()(report.report)
+app.command()(breakeven)
 StackArgument = Annotated[str, typer.Argument(help="A file stacks/Pulumi.<STACK>.yaml.")]
 RootOption = Annotated[Path, typer.Option("--root", hidden=True, help="Another checkout.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data for machines.")]

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from coldstart.cli.cost import print_cost_details
 from coldstart.engine import Result, Step
 from coldstart.units import format_seconds
 
@@ -85,22 +86,22 @@ def print_cold_start(console: Console, name: str, model: Mapping[str, Any]) -> N
 
 
 def print_cost(console: Console, cost: Mapping[str, Any]) -> None:
-    """Hourly cost, idle and at maximum."""
-    table = Table("Cost in USD an hour", "idle", "maximum", box=None, padding=(0, 2, 0, 0))
-    for row in cost["lines"]:
-        table.add_row(
-            row["name"], f"{row['idleUsdPerHour']:.2f}", f"{row['maximumUsdPerHour']:.2f}"
-        )
-    table.add_row(
-        Text("in all", style="bold"),
-        f"{cost['idleUsdPerHour']:.2f}",
-        f"{cost['maximumUsdPerHour']:.2f}",
-    )
+    """Hourly cost: idle, typical where the traffic is known, and at maximum."""
+    moments = ["idle", "typical", "maximum"]
+    if cost["typicalUsdPerHour"] is None:
+        moments.remove("typical")
+    table = Table("Cost in USD an hour", *moments, box=None, padding=(0, 2, 0, 0))
+    total = {"name": Text("in all", style="bold"), **cost}
+    for row in [*cost["lines"], total]:
+        table.add_row(row["name"], *(f"{row[f'{moment}UsdPerHour']:.2f}" for moment in moments))
     console.print(table)
     if cost["unpriced"]:
         console.print("no price known for: " + ", ".join(cost["unpriced"]))
+    print_cost_details(console, cost)
     console.print(
-        "List prices on demand; storage in use and traffic are left out.", "", style="dim"
+        "On demand at list prices or your own; storage in use and traffic are left out.",
+        "",
+        style="dim",
     )
 
 

@@ -1,10 +1,10 @@
 """Every decision, taken by pure functions, with its reason."""
 
+from coldstart.planning.bill import CostLine, CostPlan, MixLine, MoneyRange, TokenCost
 from coldstart.planning.decision import Candidate, Decision, PlanError, Rejection, choose
 from coldstart.planning.model import (
     ChartPlan,
     ClusterPlan,
-    CostPlan,
     DrainPlan,
     FitPlan,
     HostPlan,
@@ -30,6 +30,7 @@ __all__ = [
     "Candidate",
     "ChartPlan",
     "ClusterPlan",
+    "CostLine",
     "CostPlan",
     "Decision",
     "DrainPlan",
@@ -37,7 +38,9 @@ __all__ = [
     "HostPlan",
     "ImagePlan",
     "KarpenterPool",
+    "MixLine",
     "ModelPlan",
+    "MoneyRange",
     "NetworkPlan",
     "Phase",
     "PlanError",
@@ -51,6 +54,7 @@ __all__ = [
     "SubnetPlan",
     "Taint",
     "Timeline",
+    "TokenCost",
     "Trigger",
     "VolumePlan",
     "WakePlan",

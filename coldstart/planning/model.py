@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from coldstart.planning.bill import CostPlan
 from coldstart.planning.decision import Decision
 from coldstart.planning.timeline import Timeline
 from coldstart.spec.model import (
@@ -295,34 +296,6 @@ class ModelPlan:
     def predicted_startup_seconds(self) -> int:
         """From container start to ready, rounded up: what the startup probe must cover."""
         return self.probe.covers_seconds
-
-
-@dataclass(frozen=True, slots=True)
-class CostLine:
-    """One position of the bill, in US dollars an hour."""
-
-    name: str
-    idle_usd_per_hour: float
-    maximum_usd_per_hour: float
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class CostPlan:
-    """What the stack costs with no traffic and with every node running."""
-
-    lines: tuple[CostLine, ...]
-    unpriced: tuple[str, ...] = ()
-
-    @property
-    def idle_usd_per_hour(self) -> float:
-        """With no request at all."""
-        return sum(line.idle_usd_per_hour for line in self.lines)
-
-    @property
-    def maximum_usd_per_hour(self) -> float:
-        """With every pool at its limit, on demand."""
-        return sum(line.maximum_usd_per_hour for line in self.lines)
 
 
 @dataclass(frozen=True, slots=True)

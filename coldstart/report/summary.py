@@ -7,7 +7,7 @@ from dataclasses import asdict, is_dataclass
 from enum import Enum
 from typing import Any
 
-from coldstart.planning import KarpenterPool, ModelPlan, RolloutPlan, StackPlan, Timeline
+from coldstart.planning import CostPlan, KarpenterPool, ModelPlan, RolloutPlan, StackPlan, Timeline
 
 
 def shown(value: Any) -> str:
@@ -40,12 +40,7 @@ def summary(plan: StackPlan) -> dict[str, Any]:
             for path, decision in plan.decisions()
         ],
         "models": {name: _model(model) for name, model in plan.models.items()},
-        "cost": {
-            "idleUsdPerHour": round(plan.cost.idle_usd_per_hour, 4),
-            "maximumUsdPerHour": round(plan.cost.maximum_usd_per_hour, 4),
-            "lines": [_plain(line) for line in plan.cost.lines],
-            "unpriced": list(plan.cost.unpriced),
-        },
+        "cost": _cost(plan.cost),
         "notes": list(plan.notes),
     }
 
@@ -61,6 +56,23 @@ def stack_outputs(plan: StackPlan) -> dict[str, Any]:
             name: model["coldStart"]["totalSeconds"] for name, model in found["models"].items()
         },
         "cost": {key: found["cost"][key] for key in ("idleUsdPerHour", "maximumUsdPerHour")},
+    }
+
+
+def _cost(cost: CostPlan) -> dict[str, Any]:
+    typical = cost.typical_usd_per_hour
+    return {
+        "idleUsdPerHour": round(cost.idle_usd_per_hour, 4),
+        "typicalUsdPerHour": None if typical is None else round(typical, 4),
+        "maximumUsdPerHour": round(cost.maximum_usd_per_hour, 4),
+        "lines": _plain(cost.lines),
+        "unpriced": list(cost.unpriced),
+        "idleRange": _plain(cost.idle_range),
+        "typicalRange": _plain(cost.typical_range),
+        "maximumRange": _plain(cost.maximum_range),
+        "mix": _plain(cost.mix),
+        "tokens": _plain(cost.tokens),
+        "untold": list(cost.untold),
     }
 
 

@@ -7,7 +7,7 @@ from ipaddress import IPv4Network
 from typing import Annotated
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from coldstart.units import DurationSeconds
 
@@ -56,6 +56,12 @@ def _not_reserved(name: str) -> str:
 def _no_truth_value(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("must be a whole number")
+    return value
+
+
+def _no_yes(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
     return value
 
 
@@ -118,6 +124,9 @@ VpcBlock = Annotated[IPv4Network, AfterValidator(_vpc_block)]
 ClientBlock = Annotated[str, AfterValidator(_client_block)]
 Count = Annotated[int, BeforeValidator(_no_truth_value)]
 """A whole number; YAML's `yes` and `true` are not 1."""
+UsdPerHour = Annotated[float, BeforeValidator(_no_yes), Field(gt=0, le=10_000, allow_inf_nan=False)]
+"""US dollars for an hour of one instance; the dearest one on any list is near 200."""
+Percent = Annotated[float, BeforeValidator(_no_yes), Field(gt=0, le=100, allow_inf_nan=False)]
 ClockMinutes = Annotated[int, BeforeValidator(_clock_minutes)]
 """Minutes since midnight, written "08:30"."""
 TimeZone = Annotated[str, AfterValidator(_time_zone)]

@@ -22,8 +22,10 @@ from coldstart.spec.fields import (
     ClockMinutes,
     Count,
     NodeLifeSeconds,
+    Percent,
     ResourceName,
     TimeZone,
+    UsdPerHour,
     VpcBlock,
     written,
 )
@@ -368,6 +370,20 @@ class ModelSpec(_Spec):
         return self.source.rpartition("@")[2]
 
 
+class PricesSpec(_Spec):
+    """What you pay instead of list prices: US dollars an hour by instance type and way to buy it.
+
+    `shares` says in percent how the nodes of a pool are expected to be bought.
+    """
+
+    instances: Mapping[str, Annotated[Mapping[CapacityType, UsdPerHour], Field(min_length=1)]] = (
+        Field(default_factory=dict)
+    )
+    shares: Mapping[str, Annotated[Mapping[CapacityType, Percent], Field(min_length=1)]] = Field(
+        default_factory=dict
+    )
+
+
 class RegistrySpec(_Spec):
     """A pull-through cache in the cluster's own registry.
 
@@ -439,6 +455,7 @@ class StackSpec(_Spec):
     engine: EngineSpec = EngineSpec()
     node_pools: Mapping[ResourceName, NodePoolSpec] = Field(default_factory=dict)
     models: Mapping[ResourceName, ModelSpec] = Field(default_factory=dict)
+    prices: PricesSpec = PricesSpec()
 
     _lines: Mapping[str, int] = PrivateAttr(default_factory=dict)
 

@@ -8,6 +8,10 @@ from typing import Any
 from coldstart.catalog import Catalog, load
 from coldstart.spec.problems import Problem, did_you_mean, quoted
 
+KINDS = ("reserved", "spot", "on-demand")
+ON_DEMAND = "on-demand"
+"""Ways to buy a node, as a stack file writes them; on demand is what a pool does by default."""
+
 
 def reference_problems(data: Mapping[str, Any]) -> list[Problem]:
     """Problems of the raw stack data, so that they show beside errors of shape."""
@@ -22,6 +26,7 @@ def reference_problems(data: Mapping[str, Any]) -> list[Problem]:
     for name, model in models.items() if isinstance(models, Mapping) else ():
         if isinstance(model, Mapping):
             problems += _model_problems(f"models.{name}", model, pools, catalog)
+    problems += _price_problems(data.get("prices"), pools, catalog)
     return problems + _cluster_problems(data, catalog)
 
 
@@ -99,3 +104,50 @@ def _cluster_problems(data: Mapping[str, Any], catalog: Catalog) -> list[Problem
             )
         )
     return problems
+
+
+def _price_problems(prices: object, pools: Mapping[str, Any], catalog: Catalog) -> list[Problem]:
+    """Prices of instance types that do not exist, shares that a pool cannot buy."""
+    if not isinstance(prices, Mapping):
+        return []
+    problems: list[Problem] = []
+    instances, shares = prices.get("instances"), prices.get("shares")
+    for name in instances if isinstance(instances, Mapping) else ():
+        if name not in catalog.instance_types:
+            problems.append(
+                Problem(
+                    f"prices.instances.{name}",
+                    f"is not a known instance type{did_you_mean(name, catalog.instance_types)}",
+                )
+            )
+    for name, share in shares.items() if isinstance(shares, Mapping) else ():
+        path, pool = f"prices.shares.{name}", pools.get(name)
+        if not isinstance(pool, Mapping):
+            known = did_you_mean(name, map(str, pools))
+            problems.append(Problem(path, f"is not a pool of this stack{known}"))
+        elif isinstance(share, Mapping):
+            problems += _share_problems(path, share, pool.get("capacity", [ON_DEMAND]))
+    return problems
+
+
+def _share_problems(path: str, share: Mapping[str, Any], capacity: object) -> list[Problem]:
+    bought = capacity if isinstance(capacity, list) else []
+    foreign = [kind for kind in share if kind in KINDS and kind not in bought]
+    if foreign:
+        return [
+            Problem(
+                f"{path}.{kind}", f"the pool buys {' and '.join(map(str, bought))}, never {kind}"
+            )
+            for kind in foreign
+        ]
+    percents = [value for value in share.values() if isinstance(value, int | float)]
+    total = round(sum(percents), 6)
+    if len(percents) < len(share) or total == 100:
+        return []
+    if total > 100:
+        return [Problem(path, f"adds up to {total:g} percent; 100 are all nodes")]
+    if ON_DEMAND in bought and ON_DEMAND not in share:
+        return []
+    return [
+        Problem(path, f"adds up to {total:g} percent; say how the other {100 - total:g} are bought")
+    ]

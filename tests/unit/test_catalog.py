@@ -56,6 +56,9 @@ def everything(catalog: Catalog) -> list[tuple[str, str]]:
         catalog.engines,
         catalog.prices,
         catalog.fixed_prices,
+        catalog.token_prices,
+        catalog.gpu_second_prices,
+        catalog.rental_prices,
         catalog.limits,
         catalog.figures,
         catalog.charts,
@@ -332,6 +335,45 @@ def test_a_gpu_memory_that_contradicts_the_accelerator_is_refused(
 def test_a_price_for_an_unknown_instance_is_refused(spoilt: Callable[..., str]) -> None:
     error = spoilt("aws_prices.yaml", "g4dn.xlarge:", "g4dn.extralarge:")
     assert "data/aws_prices.yaml: us-east-1.g4dn.extralarge" in error
+
+
+def test_a_serverless_price_of_an_unknown_model_is_refused(spoilt: Callable[..., str]) -> None:
+    error = spoilt("serverless_prices.yaml", "openai/gpt-oss-120b:", "openai/gpt-oss-121b:")
+    assert "data/serverless_prices.yaml: digitalocean.openai/gpt-oss-121b: " in error
+    assert "expected a model of models.yaml" in error
+
+
+def test_a_serverless_price_without_its_three_values_is_refused(spoilt: Callable[..., str]) -> None:
+    error = spoilt("serverless_prices.yaml", "[0.10, 0.70, openai-gpt-oss-120b]", "[0.10, 0.70]")
+    assert (
+        "[0.1, 0.7]: expected [input_usd_per_million, output_usd_per_million, served_as]" in error
+    )
+
+
+def test_a_price_of_nothing_is_refused(spoilt: Callable[..., str]) -> None:
+    error = spoilt("serverless_gpu_prices.yaml", "nvidia-l4-24gb: 0.000222", "nvidia-l4-24gb: 0")
+    assert "modal.nvidia-l4-24gb.usd_per_second: 0: Input should be greater than 0" in error
+
+
+def test_a_serverless_gpu_that_no_accelerator_is_is_refused(spoilt: Callable[..., str]) -> None:
+    error = spoilt("serverless_gpu_prices.yaml", "nvidia-t4-16gb:", "nvidia-t5-16gb:")
+    assert "modal.nvidia-t5-16gb: 'nvidia-t5-16gb': expected a key of accelerators.yaml" in error
+
+
+def test_output_tokens_never_cost_less_than_input_tokens(catalog: Catalog) -> None:
+    for price in catalog.token_prices.values():
+        assert price.output_usd_per_million >= price.input_usd_per_million, price
+
+
+def test_serverless_prices_of_a_model_come_by_provider(catalog: Catalog) -> None:
+    found = [price.provider for price in catalog.token_prices_of("openai/gpt-oss-120b")]
+    assert found == ["bedrock", "deepinfra", "digitalocean", "fireworks", "groq", "together"]
+    assert catalog.token_prices_of("Qwen/Qwen3-1.7B") == ()
+
+
+def test_the_rented_mi300x_has_every_price_that_was_published_for_it(catalog: Catalog) -> None:
+    found = {p.date.isoformat(): p.usd_per_hour for p in catalog.rental_prices.values()}
+    assert found == {"2026-05-28": 1.99, "2026-06-23": 1.88, "2026-10-08": 2.59}
 
 
 def test_an_engine_with_an_unknown_image_is_refused(spoilt: Callable[..., str]) -> None:
