@@ -37,9 +37,9 @@ PHASES: Mapping[str, str] = {
 DECIDED_BY: Mapping[str, tuple[str, ...]] = {
     "node": ("operating_system",),
     "device": ("operating_system",),
-    "image": ("operating_system", "image_delivery", "image_bytes"),
-    "stage": ("weights",),
-    "load": ("weights", "parallel_loader"),
+    "image": ("operating_system", "image_delivery", "image_bytes", "instance"),
+    "stage": ("weights", "instance"),
+    "load": ("weights", "parallel_loader", "instance"),
     "compile": ("compile_cache",),
 }
 """What a measured phase depends on: with one of these changed, the measurement says nothing."""
@@ -86,13 +86,17 @@ class ColdStart:
 
 def altered(start: ColdStart, **changes: Any) -> ColdStart:
     """The start with other decisions, without the measurements they make void."""
-    now = replace(start, **changes)
+    return with_measurements_of(start, replace(start, **changes))
+
+
+def with_measurements_of(measured: ColdStart, other: ColdStart) -> ColdStart:
+    """Another start with those measurements of `measured` that hold for it as well."""
     kept = {
         key: found
-        for key, found in start.measured.items()
-        if all(getattr(now, name) == getattr(start, name) for name in DECIDED_BY.get(key, ()))
+        for key, found in measured.measured.items()
+        if all(getattr(other, name) == getattr(measured, name) for name in DECIDED_BY.get(key, ()))
     }
-    return replace(now, measured=kept)
+    return replace(other, measured=kept)
 
 
 class _Estimate(NamedTuple):
@@ -180,7 +184,7 @@ def predict(
         )
     phases.append(_phase("image", "engine image", pulled, (before,)))
     phases += _engine_phases(start, catalog, ("image", *waits))
-    return timeline([_measured(phase, start, case) for phase in phases])
+    return timeline([_measured(phase, start, case, in_turn=in_turn) for phase in phases])
 
 
 def baseline(start: ColdStart, catalog: Catalog, case: Case = Case.NEXT_REPLICA) -> Timeline:
@@ -194,7 +198,7 @@ def baseline(start: ColdStart, catalog: Catalog, case: Case = Case.NEXT_REPLICA)
 
 def without_levers(start: ColdStart) -> ColdStart:
     """The start that `baseline` predicts, to be run in turn."""
-    plain = altered(
+    return altered(
         start,
         operating_system=OperatingSystem.AL2023,
         image_delivery=ImageDelivery.REGISTRY,
@@ -202,18 +206,16 @@ def without_levers(start: ColdStart) -> ColdStart:
         compile_cache=CompileCache.NONE,
         parallel_loader=False,
     )
-    # An init container's copy is another mechanism than the one that was measured.
-    kept = {key: found for key, found in plain.measured.items() if key != "stage"}
-    return replace(plain, measured=kept)
 
 
 def _phase(key: str, name: str, found: _Estimate, after: tuple[str, ...]) -> Phase:
     return Phase(key, name, found.seconds, after, found.source, found.spread)
 
 
-def _measured(phase: Phase, start: ColdStart, case: Case) -> Phase:
+def _measured(phase: Phase, start: ColdStart, case: Case, *, in_turn: bool) -> Phase:
     found = start.measured.get(phase.key)
-    if found is None:
+    # An init container's copy is another mechanism than the one that was measured.
+    if found is None or (phase.key == "stage" and in_turn):
         return phase
     if phase.key == "image":
         mirrored = start.image_delivery is ImageDelivery.PEER

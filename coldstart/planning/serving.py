@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 from coldstart.catalog import EngineVersion, Model
@@ -25,7 +26,6 @@ from coldstart.spec.model import (
     ModelSpec,
     WeightsPath,
 )
-from coldstart.spec.problems import did_you_mean
 from coldstart.units import MIB, format_bytes, format_seconds
 
 SCRATCH_BESIDE_WEIGHTS_MIB = 20_480
@@ -120,10 +120,10 @@ def _check_measurements(path: str, model_spec: ModelSpec, lines: Iterable[Timeli
     for key in model_spec.measurements:
         place = f"{path}.measurements.{key}"
         if key not in PHASES:
+            near = get_close_matches(key, PHASES, n=1)
+            hint = f'; did you mean "{near[0]}"?' if near else "."
             raise PlanError(
-                place,
-                f'"{key}" is no phase of a cold start{did_you_mean(key, PHASES)}'
-                f".\nPhases: {', '.join(PHASES)}.",
+                place, f'"{key}" is no phase of a cold start{hint}\nPhases: {", ".join(PHASES)}.'
             )
         if key not in present:
             raise PlanError(
