@@ -328,12 +328,21 @@ def _at_size(prefix: str, parameters_billion: float, catalog: Catalog) -> _Estim
     share = 0.0 if x1 == x0 else (parameters_billion - x0) / (x1 - x0)
     seconds = y0 + share * (y1 - y0)
     low, high = catalog.figure(small), catalog.figure(large)
-    # Where only one of the two sizes has a published range, it stands for both.
-    ranges = [f for f in (low, high) if f.seconds_low is not None or f.seconds_high is not None]
-    nearest = min(
-        ranges, key=lambda f: abs((f.parameters_billion or 0) - parameters_billion), default=low
-    )
-    spread = from_range(seconds, nearest.seconds_low, nearest.seconds_p50, nearest.seconds_high)
+    spread = None
+    if any(f.seconds_low is not None or f.seconds_high is not None for f in (low, high)):
+        lows = [_or_median(f.seconds_low, f) for f in (low, high)]
+        highs = [_or_median(f.seconds_high, f) for f in (low, high)]
+        spread = from_range(
+            seconds,
+            min(seconds, lows[0] + share * (lows[1] - lows[0])),
+            seconds,
+            max(seconds, highs[0] + share * (highs[1] - highs[0])),
+        )
     if x0 == x1:
         return _Estimate(seconds, f"figure at {x0:g}B parameters: {low.source}", spread)
     return _Estimate(seconds, f"between {x0:g}B ({low.source}) and {x1:g}B ({high.source})", spread)
+
+
+def _or_median(end: float | None, figure: PhaseFigure) -> float:
+    """One end of a published range; without one the median."""
+    return (figure.seconds_p50 or 0.0) if end is None else end

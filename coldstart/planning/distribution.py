@@ -52,7 +52,7 @@ class Distribution:
 
 def from_measurement(p50_seconds: float, p95_seconds: float) -> Distribution:
     """A plain lognormal through a measured median and 95th percentile."""
-    low = p50_seconds**2 / p95_seconds if p95_seconds else 0.0
+    low = p50_seconds * (p50_seconds / p95_seconds) if p95_seconds else 0.0
     return Distribution(low, p50_seconds, p95_seconds)
 
 
@@ -70,8 +70,8 @@ def from_range(
     if not middle or (low is None and high is None):
         return None
     return Distribution(
-        seconds * (middle if low is None else low) / middle,
+        seconds * (1.0 if low is None else low / middle),
         seconds,
-        seconds * (middle if high is None else high) / middle,
+        seconds * (1.0 if high is None else high / middle),
         floor_seconds,
     )
