@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coldstart.planning.bill import CostPlan
+from coldstart.planning.cold_start import ColdStart
 from coldstart.planning.decision import Decision
 from coldstart.planning.timeline import Timeline
 from coldstart.spec.model import (
@@ -253,6 +254,8 @@ class ModelPlan:
     `weights_prefix` is where the weights lie in the bucket or shared file system (no scheme, no
     bucket). `model_path` is the path the engine opens, the same in serving and publishing pods, or
     None when it streams `<scheme>://<bucket>/<weights_prefix>`. `engine_args` follow the path.
+    `start` is what `cold_start` (N→N+1), `first_node`, `from_zero` (0→1) and `warm_node` were
+    predicted from, `baseline` the same without any lever.
     """
 
     name: str
@@ -276,8 +279,10 @@ class ModelPlan:
     drain: DrainPlan
     scaling: ScalingPlan
     rollout: Decision[RolloutPlan]
+    start: ColdStart
     cold_start: Timeline
     first_node: Timeline
+    from_zero: Timeline
     warm_node: Timeline
     baseline: Timeline
     budget_seconds: float | None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 from coldstart.catalog import EngineVersion, Model
-from coldstart.planning.cold_start import ColdStart, baseline, predict
+from coldstart.planning.cold_start import PHASES, Case, ColdStart, altered, baseline, predict
 from coldstart.planning.compile_cache import cache_key
 from coldstart.planning.context import Context
 from coldstart.planning.decision import Candidate, Decision, PlanError, Rejection, choose
+from coldstart.planning.distribution import Distribution, from_measurement
 from coldstart.planning.fit import STREAMER_BUFFER_MIB, Placement, place
 from coldstart.planning.model import CompileCachePlan, HostPlan, ModelPlan, PoolPlan
 from coldstart.planning.operation import drain_plan, probe_plan, rollout_plan, scaling_plan
@@ -48,8 +50,10 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
     weights = ways.weights()
     placement = ways.placements[weights.value]
     cache = _cache_mode(path, model_spec, ways, weights.value)
-    start = ways.start(weights.value, cache.value)
-    first = predict(start, catalog, first_node=True)
+    start = replace(ways.start(weights.value, cache.value), measured=_measured(model_spec))
+    lines = {case: predict(start, catalog, case) for case in Case}
+    _check_measurements(path, model_spec, lines.values())
+    first = lines[Case.FIRST_NODE]
     fit = placement.fit
     load_format, loader_config = _loader(
         path, model_spec, weights.value, fit.tensor_parallel, engine
@@ -89,16 +93,44 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
         compile_cache=CompileCachePlan(cache, *archive),
         engine_args=arguments,
         environment=environment,
-        probe=probe_plan(ways.start(weights.value, CompileCache.NONE), engine, catalog),
+        probe=probe_plan(altered(start, compile_cache=CompileCache.NONE), engine, catalog),
         drain=drain,
         scaling=scaling_plan(name, model_spec, first, fit.max_num_seqs),
         rollout=rollout_plan(fit.tensor_parallel, surge_gpus=0),
-        cold_start=predict(start, catalog),
+        start=start,
+        cold_start=lines[Case.NEXT_REPLICA],
         first_node=first,
-        warm_node=predict(start, catalog, warm_node=True),
+        from_zero=lines[Case.FROM_ZERO],
+        warm_node=lines[Case.WARM_NODE],
         baseline=baseline(start, catalog),
         budget_seconds=model_spec.cold_start_budget,
     )
+
+
+def _measured(model_spec: ModelSpec) -> dict[str, Distribution]:
+    return {
+        key: from_measurement(found.p50, found.p95)
+        for key, found in model_spec.measurements.items()
+    }
+
+
+def _check_measurements(path: str, model_spec: ModelSpec, lines: Iterable[Timeline]) -> None:
+    """A measurement of no phase would be dropped without a word."""
+    present = {phase.key for line in lines for phase in line.phases}
+    for key in model_spec.measurements:
+        place = f"{path}.measurements.{key}"
+        if key not in PHASES:
+            near = get_close_matches(key, PHASES, n=1)
+            hint = f'; did you mean "{near[0]}"?' if near else "."
+            raise PlanError(
+                place, f'"{key}" is no phase of a cold start{hint}\nPhases: {", ".join(PHASES)}.'
+            )
+        if key not in present:
+            raise PlanError(
+                place,
+                f"this plan has no such phase ({PHASES[key]}); it has "
+                f"{', '.join(k for k in PHASES if k in present)}",
+            )
 
 
 def _weights_place(name: str, model_spec: ModelSpec, way: WeightsPath) -> tuple[str, str | None]:

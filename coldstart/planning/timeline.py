@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from coldstart.planning.distribution import Distribution
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One phase: what it waits for, how long it takes, and where the figure comes from."""
+    """One phase: what it waits for, how long it takes, and where the figure comes from.
+
+    `seconds` is the median; `spread` is None where the source states no range.
+    """
 
     key: str
     name: str
     seconds: float
     after: tuple[str, ...]
     source: str
+    spread: Distribution | None = None
+
+    @property
+    def p95_seconds(self) -> float:
+        """What 95 % of starts stay below; the median where no range is known."""
+        if self.spread is None:
+            return self.seconds
+        return max(self.spread.p95_seconds, self.spread.floor_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from coldstart.planning import CostPlan, KarpenterPool, ModelPlan, RolloutPlan, StackPlan, Timeline
+from coldstart.planning.percentiles import percentiles
 
 
 def shown(value: Any) -> str:
@@ -55,6 +56,7 @@ def stack_outputs(plan: StackPlan) -> dict[str, Any]:
         "coldStart": {
             name: model["coldStart"]["totalSeconds"] for name, model in found["models"].items()
         },
+        "coldStartDetails": {name: _detail(model) for name, model in found["models"].items()},
         "cost": {key: found["cost"][key] for key in ("idleUsdPerHour", "maximumUsdPerHour")},
     }
 
@@ -76,6 +78,17 @@ def _cost(cost: CostPlan) -> dict[str, Any]:
     }
 
 
+def _detail(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The start on a first node, which the budget is checked against."""
+    line = model["firstNode"]
+    return {
+        "budgetSeconds": model["budgetSeconds"],
+        "p50Seconds": line["p50Seconds"],
+        "p95Seconds": line["p95Seconds"],
+        "phases": {phase["key"]: phase["seconds"] for phase in line["phases"]},
+    }
+
+
 def _model(model: ModelPlan) -> dict[str, Any]:
     return {
         "source": f"{model.repository}@{model.revision}",
@@ -86,6 +99,7 @@ def _model(model: ModelPlan) -> dict[str, Any]:
         "drain": model.drain.reason,
         "coldStart": _timeline(model.cold_start),
         "firstNode": _timeline(model.first_node),
+        "fromZero": _timeline(model.from_zero),
         "warmNode": _timeline(model.warm_node),
         "baseline": _timeline(model.baseline),
         "budgetSeconds": model.budget_seconds,
@@ -93,8 +107,13 @@ def _model(model: ModelPlan) -> dict[str, Any]:
 
 
 def _timeline(line: Timeline) -> dict[str, Any]:
+    spread = percentiles(line)
     return {
         "totalSeconds": round(line.total_seconds, 1),
+        "p50Seconds": round(spread.p50_seconds, 1),
+        "p95Seconds": round(spread.p95_seconds, 1),
+        "p99Seconds": round(spread.p99_seconds, 1),
+        "withoutSpread": list(spread.without_spread),
         "criticalPath": list(line.critical_path),
         "phases": [
             {
@@ -102,6 +121,7 @@ def _timeline(line: Timeline) -> dict[str, Any]:
                 "name": phase.name,
                 "startSeconds": round(line.starts[phase.key], 1),
                 "seconds": round(phase.seconds, 1),
+                "p95Seconds": round(phase.p95_seconds, 1),
                 "source": phase.source,
             }
             for phase in line.phases

@@ -14,6 +14,7 @@ from coldstart.planning import ModelPlan, StackPlan
 from coldstart.render import pods
 from coldstart.spec.model import Environment, WeightsPath
 from components.contract import ClusterContract, ContractError
+from components.workload.alerts import Alerts, AlertsArgs
 from components.workload.compile_cache import CompileCache, CompileCacheArgs
 from components.workload.engine_pod import EnginePod
 from components.workload.images import Images
@@ -174,6 +175,7 @@ def _serve(model: ModelPlan, cluster: _Cluster) -> None:
         ),
         opts,
     )
+    Alerts(model.name, AlertsArgs(model, tenant.namespace, after=platform.releases), opts)
     if pods.restores_cache(model):
         CompileCache(model.name, CompileCacheArgs(pod, tenant.namespace, after=ready), opts)
     Scaling(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -61,7 +62,7 @@ class ModelServer(ComponentResource):
         seconds = pods.progress_seconds(model)
         self.deployment = apps.v1.Deployment(
             name,
-            metadata=self._metadata(),
+            metadata=self._metadata(cold_start(model)),
             spec=deployment_spec(pod, args.api_key_secret, selected),
             opts=ResourceOptions.merge(
                 child,
@@ -130,6 +131,17 @@ class ModelServer(ComponentResource):
         )
 
 
+def cold_start(model: ModelPlan) -> dict[str, str]:
+    """What policies compare; on the Deployment, since on its pods a new figure would restart them.
+
+    Rounded down to tenths, so that a prediction never exceeds its budget by rounding.
+    """
+    stated = {names.WHOLE_START_ANNOTATION: model.first_node.total_seconds}
+    if model.budget_seconds is not None:
+        stated[names.BUDGET_ANNOTATION] = model.budget_seconds
+    return {name: f"{math.floor(seconds * 10) / 10:.15g}" for name, seconds in stated.items()}
+
+
 def deployment_spec(
     pod: EnginePod, api_key_secret: pulumi.Input[str], selected: dict[str, str]
 ) -> apps.v1.DeploymentSpecArgs:
@@ -181,7 +193,7 @@ def serving_engine(pod: EnginePod, api_key_secret: pulumi.Input[str]) -> core.v1
         ]
     key = core.v1.SecretKeySelectorArgs(name=api_key_secret, key=names.API_KEY)
     return core.v1.ContainerArgs(
-        name="engine",
+        name=names.ENGINE,
         image=pod.images.reference("engine"),
         image_pull_policy="IfNotPresent",
         command=command,

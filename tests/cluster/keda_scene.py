@@ -44,8 +44,8 @@ DEADLINE_SECONDS = 60.0
 """For one step of an autoscaler that looks every second; most took 1 to 3 s."""
 POOL, POOL_LABEL = "l40s", "coldstart.dev/node-pool"
 """The pool of `stack_spec`, and the label by which the rendered pods ask for it."""
-# Jobs would have pods of their own; PodMonitors are for a Prometheus with an operator.
-_LEFT_OUT = frozenset({"ScaledObject", "Job", "PodMonitor"})
+# Jobs would have pods of their own; Monitors and rules are for a Prometheus with an operator.
+_LEFT_OUT = frozenset({"ScaledObject", "Job", "PodMonitor", "PrometheusRule"})
 
 
 @dataclass(frozen=True)

@@ -243,5 +243,27 @@ DESCRIBED = (
         REMOVED,
         "spec.selector: Required value",
     ),
+    invalid(
+        "a Prometheus rule without an expression",
+        "PrometheusRule",
+        (SPEC, "groups", 0, "rules", 0, "expr"),
+        REMOVED,
+        "spec.groups[0].rules[0].expr: Required value",
+    ),
+    invalid(
+        "a waiting time of an alert in words",
+        "PrometheusRule",
+        (SPEC, "groups", 0, "rules", 0, "for"),
+        "5 minutes",
+        "spec.groups[0].rules[0].for",
+        "should match",
+    ),
+    invalid(
+        "a group of rules without a name",
+        "PrometheusRule",
+        (SPEC, "groups", 0, "name"),
+        REMOVED,
+        "spec.groups[0].name: Required value",
+    ),
 )
 """Rows whose definition may be our own or a published one; both must say the same."""

@@ -24,6 +24,7 @@ INSIDE: dict[str, tuple[str | int, ...]] = {
     "InterceptorRoute": ("target",),
     "NodePool": ("template", "spec"),
     "PodMonitor": ("podMetricsEndpoints", 0),
+    "PrometheusRule": ("groups", 0, "rules", 0),
     "ScaledObject": ("triggers", 0),
     "TriggerAuthentication": ("secretTargetRef", 0),
 }

@@ -121,7 +121,7 @@ def test_a_published_rule_refuses(server: Client, row: Row) -> None:
     judge(row, answer_to(server, row))
 
 
-@proof("Refuses wrong AKSNodeClasses, ComputeClasses, InferencePools and PodMonitors")
+@proof("Refuses wrong AKSNodeClasses, ComputeClasses, InferencePools, PodMonitors, PrometheusRules")
 @each(DESCRIBED)
 def test_our_own_definition_and_a_published_one_refuse(
     answers: dict[str, dict[str, Applied | Refused]], row: Row

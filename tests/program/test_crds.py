@@ -30,6 +30,7 @@ KINDS = (
     "InterceptorRoute",
     "NodePool",
     "PodMonitor",
+    "PrometheusRule",
     "ScaledObject",
     "TriggerAuthentication",
 )

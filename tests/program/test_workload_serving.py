@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from coldstart.planning import ModelPlan
+from coldstart.render import alerts
 from components.contract import ContractError, pool_facts, verified
 from tests.program import crds
 from tests.program import workload_runs as runs
@@ -258,6 +259,38 @@ def test_prometheus_is_told_to_read_every_pod_monitor() -> None:
     assert ports == {"chat": "http", "accelerators": "metrics"}
 
 
+def test_a_slow_phase_is_told_where_prometheus_reads_it() -> None:
+    recorded = runs.run(runs.LOCAL)
+    release = recorded.one("Release", "kube-prometheus-stack")
+    rule = recorded.one("PrometheusRule")
+    assert release.urn in rule.dependencies
+    assert release.at("values.prometheus.prometheusSpec.ruleSelectorNilUsesHelmValues") is False
+    assert release.at("values.prometheus.prometheusSpec.retention") == alerts.LIFE
+    # kube-state-metrics stays on, with every metric of pods.
+    assert release.at("values").get("kubeStateMetrics") is None
+    assert set(release.at("values.kube-state-metrics")) == {"resources"}
+    (group,) = rule.at("spec.groups")
+    assert rule.at("metadata.namespace") == "chat" and "chat" in group["name"]
+    containers = runs.engine(recorded)["name"]
+    assert f'container="{containers}"' in group["rules"][1]["expr"]
+    owners = {r.at("metadata.namespace") for r in recorded.of_type("Deployment")}
+    assert "chat" in owners, "its ReplicaSets are the ones the rule asks for"
+
+
+def test_the_deployment_states_its_budget_and_what_is_predicted_and_its_pods_do_not() -> None:
+    plan = runs.planned(runs.stack_spec({"chat": {"coldStartBudget": "10m"}}))
+    recorded = runs.served(plan)
+    deployment, first = runs.server(recorded), plan.models["chat"].first_node.total_seconds
+    stated = deployment.at("metadata.annotations")
+    assert stated["coldstart.dev/cold-start-budget-seconds"] == "600"
+    said = float(stated["coldstart.dev/predicted-first-token-seconds"])
+    assert first - 0.1 < said <= first
+    on_pods = deployment.at("spec.template.metadata.annotations")
+    assert not set(stated) & set(on_pods), "a new figure would restart the pods"
+    without = runs.server(runs.run(runs.LOCAL)).at("metadata.annotations")
+    assert "coldstart.dev/cold-start-budget-seconds" not in without
+
+
 def test_the_accelerator_exporter_is_read_where_its_chart_puts_it() -> None:
     monitor = runs.run(runs.LOCAL).one("PodMonitor", "accelerators")
     assert monitor.at("spec.namespaceSelector.matchNames") == ["dcgm-exporter"]
@@ -322,7 +355,9 @@ def test_without_a_model_at_zero_there_is_no_waking_proxy() -> None:
 
 def test_custom_resources_pass_their_own_definitions() -> None:
     objects = runs.fleet().custom_objects()
-    assert {o["kind"] for o in objects} == {"ScaledObject", "PodMonitor", "InterceptorRoute"}
+    assert {o["kind"] for o in objects} == {
+        "ScaledObject", "PodMonitor", "InterceptorRoute", "PrometheusRule",
+    }  # fmt: skip
     assert crds.check(objects) == []
 
 

@@ -19,6 +19,7 @@ OWN = {
     "computeclasses.cloud.google.com",
     "inferencepools.inference.networking.k8s.io",
     "podmonitors.monitoring.coreos.com",
+    "prometheusrules.monitoring.coreos.com",
 }
 SMALL = {
     "type": "object",
@@ -106,7 +107,9 @@ def test_own_definitions_let_no_unknown_field_through() -> None:
     assert {definitions.name_of(own(file.stem)) for file in definitions.OWN.glob("*.yaml")} == OWN
 
 
-@pytest.mark.parametrize("kind", ["aksnodeclass", "computeclass", "inferencepool", "podmonitor"])
+@pytest.mark.parametrize(
+    "kind", ["aksnodeclass", "computeclass", "inferencepool", "podmonitor", "prometheusrule"]
+)
 def test_own_definitions_name_only_fields_that_published_ones_have(kind: str) -> None:
     """Compared where published definitions are at hand; they are not part of the repository."""
     ours = own(kind)

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from coldstart.catalog import Catalog, load
 from coldstart.planning import Phase, Timeline, timeline
-from coldstart.planning.cold_start import ColdStart, baseline, interpolated, predict
+from coldstart.planning.cold_start import (
+    PHASES,
+    Case,
+    ColdStart,
+    baseline,
+    interpolated,
+    predict,
+)
 from coldstart.spec import CompileCache, ImageDelivery, OperatingSystem, WeightsPath
 
 CATALOG = load()
@@ -100,11 +107,12 @@ def every_start(instance: str = "g6e.xlarge", model: str = "Qwen/Qwen3-8B") -> l
 
 
 def test_every_way_to_start_has_a_sound_timeline_with_a_source_for_each_phase() -> None:
-    for start, first in product(every_start(), (False, True)):
-        line = predict(start, CATALOG, first_node=first)
+    for start, case in product(every_start(), Case):
+        line = predict(start, CATALOG, case)
         assert_sound(line)
         assert all(phase.source for phase in line.phases)
-        assert line.phases[0].key == "signal"
+        assert {phase.key for phase in line.phases} <= set(PHASES)
+        assert line.phases[0].key == ("wake" if case is Case.FROM_ZERO else "signal")
         assert line.critical_path[-1] == "ready"
 
 
@@ -126,9 +134,9 @@ def test_more_bandwidth_never_makes_a_start_slower(
 @given(st.sampled_from(every_start()), st.integers(0, 10**10))
 def test_a_larger_image_never_starts_sooner(start: ColdStart, more: int) -> None:
     larger = replace(start, image_bytes=start.image_bytes + more)
-    for first in (False, True):
-        now = predict(start, CATALOG, first_node=first).total_seconds
-        assert predict(larger, CATALOG, first_node=first).total_seconds >= now
+    for case in Case:
+        now = predict(start, CATALOG, case).total_seconds
+        assert predict(larger, CATALOG, case).total_seconds >= now
 
 
 def test_a_golden_cache_never_makes_a_start_slower_than_compiling() -> None:
@@ -149,10 +157,9 @@ def test_staging_runs_beside_the_image_pull_and_the_engine_waits_for_both() -> N
 
 def test_a_peer_mirror_gives_the_first_node_nothing() -> None:
     for start in every_start():
-        first = predict(start, CATALOG, first_node=True)
-        registry = predict(
-            replace(start, image_delivery=ImageDelivery.REGISTRY), CATALOG, first_node=True
-        )
+        first = predict(start, CATALOG, Case.FIRST_NODE)
+        stock = replace(start, image_delivery=ImageDelivery.REGISTRY)
+        registry = predict(stock, CATALOG, Case.FIRST_NODE)
         if start.image_delivery is ImageDelivery.PEER:
             assert first.phase("image").seconds == registry.phase("image").seconds
             assert predict(start, CATALOG).phase("image").seconds < first.phase("image").seconds
