@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -34,13 +35,15 @@ def plan(
     Example: coldstart plan eks-prod --why
     """
     with told():
-        from coldstart.cli import text
+        from coldstart.cli import markdown, text
         from coldstart.report import summary
 
         wanted = chosen_format(output_format, json_output)
         found = summary(planned(root, stack))
         if wanted is Format.JSON:
             print_json(found)
+        elif wanted is Format.MARKDOWN:
+            sys.stdout.write(markdown.plan(found, alternatives=why))
         else:
             text.print_plan(console(), found, alternatives=why)
 
