@@ -6,7 +6,7 @@ import signal
 
 import typer
 
-from coldstart.cli import compare, lint, plan, preview
+from coldstart.cli import compare, explain, lint, plan, preview
 from coldstart.cli.cluster import cluster_app
 from coldstart.cli.shared import ROOT
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     help="Plan LLM serving stacks; rehearse them with the real Pulumi engine, with no account.",
 )
 app.command()(plan.plan)
+app.command()(explain.explain)
 app.command()(compare.compare)
 app.command()(preview.preview)
 app.command()(preview.up)

@@ -117,6 +117,10 @@ def _parts(found: Difference) -> list[str]:
     return [*lines, *(f"no price known for: {name}" for name in found.newly_unpriced)]
 
 
+def _title(found: Difference) -> str:
+    return found.after if found.before == found.after else f"{found.before} → {found.after}"
+
+
 def _print_text(found: Difference) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -124,10 +128,10 @@ def _print_text(found: Difference) -> None:
     from coldstart.cli.difference import headline
 
     out = console()
-    out.print(Text(f"{found.before} → {found.after}: {headline(found)}", style="bold"))
+    out.print(Text(f"{_title(found)}: {headline(found)}", style="bold"))
     if found.empty:
         return
-    table = Table("", found.before, found.after, "change", box=None, padding=(0, 2, 0, 0))
+    table = Table("", "before", "after", "change", box=None, padding=(0, 2, 0, 0))
     for name, before, after, change in _rows(found):
         style = "red" if change[0] == "+" else "green" if change[0] == "-" else "dim"
         table.add_row(Text(name), Text(before), Text(after), Text(change, style=style))
@@ -143,10 +147,9 @@ def _markdown(found: Difference, broken: tuple[str, ...]) -> str:
     from coldstart.cli.difference import headline
     from coldstart.cli.markdown import bounded, escaped, folded, table
 
-    title = found.after if found.before == found.after else f"{found.before} → {found.after}"
     lines = [
         f"<!-- coldstart compare {found.after} -->",
-        f"### What changes: {escaped(title)}",
+        f"### What changes: {escaped(_title(found))}",
         "",
         f"**{escaped(headline(found))}**",
         "",

@@ -20,6 +20,7 @@ SAME_SECONDS = 0.05
 """Half of the last digit that a plan's JSON keeps."""
 SAME_USD = 0.005
 """Half a cent an hour."""
+_COLD, _FIRST = ": cold start", ": first node"
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -167,10 +168,10 @@ def difference(before: Plan, after: Plan) -> Difference:
     """What changes from `before` to `after`."""
     both = [name for name in before.models if name in after.models]
     seconds = [
-        Change(f"{name}: {what}", getattr(old, key).total_seconds, getattr(new, key).total_seconds)
+        Change(f"{name}{what}", getattr(old, key).total_seconds, getattr(new, key).total_seconds)
         for name in both
         for old, new in [(before.models[name], after.models[name])]
-        for what, key in (("cold start", "cold_start"), ("first node", "first_node"))
+        for what, key in ((_COLD, "cold_start"), (_FIRST, "first_node"))
     ]
     usd = [
         Change("idle", before.cost.idle_usd_per_hour, after.cost.idle_usd_per_hour),
@@ -208,7 +209,7 @@ def _parts(plan: Plan) -> dict[str, None]:
 
 
 def _decisions(before: Plan, after: Plan, parts: tuple[str, ...]) -> tuple[DecisionChange, ...]:
-    """Decisions with another value; those of a part that is new or gone say nothing of their own."""
+    """Decisions with another value, but those of a part that is itself new or gone."""
     old = {d.path: d for d in before.decisions}
     new = {d.path: d for d in after.decisions}
     return tuple(
@@ -241,7 +242,7 @@ def headline(found: Difference) -> str:
     """The difference in one sentence: `cold start +12 s, cost +$3.00/h`."""
     if found.empty:
         return "Nothing changes: the same cold starts, cost and decisions."
-    parts = [f"{c.name} {signed_seconds(c.delta)}" for c in found.slower_or_faster]
+    parts = [f"{c.name} {signed_seconds(c.delta)}" for c in _told_once(found.slower_or_faster)]
     parts += [f"cost {c.name} {signed_usd(c.delta)}" for c in found.dearer_or_cheaper]
     parts += [f"new: {part}" for part in found.added]
     parts += [f"gone: {part}" for part in found.removed]
@@ -251,6 +252,17 @@ def headline(found: Difference) -> str:
         count = len(found.decisions)
         parts.append(f"{count} decision{'' if count == 1 else 's'} changed")
     return "; ".join(parts) + "."
+
+
+def _told_once(changes: tuple[Change, ...]) -> list[Change]:
+    """A first node that changes as the cold start does needs no words of its own."""
+    deltas = {c.name: c.delta for c in changes}
+    return [
+        c
+        for c in changes
+        if not c.name.endswith(_FIRST)
+        or abs(c.delta - deltas.get(c.name.removesuffix(_FIRST) + _COLD, 0)) >= SAME_SECONDS
+    ]
 
 
 def over_limits(
