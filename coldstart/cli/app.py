@@ -6,7 +6,7 @@ import signal
 
 import typer
 
-from coldstart.cli import compare, explain, lint, plan, preview
+from coldstart.cli import catalog, compare, explain, lint, plan, preview
 from coldstart.cli.cluster import cluster_app
 from coldstart.cli.shared import ROOT
 
@@ -22,6 +22,8 @@ app = typer.Typer(
 app.command()(plan.plan)
 app.command()(explain.explain)
 app.command()(compare.compare)
+app.command()(catalog.models)
+app.command()(catalog.gpus)
 app.command()(preview.preview)
 app.command()(preview.up)
 app.command()(preview.rehearse)

@@ -92,7 +92,7 @@ def explain(plan: StackPlan, name: str, topic: str, catalog: Catalog) -> Explana
     by_plain |= {_plain(short): key for short, key in ALIASES.items() if key in known}
     key = by_plain.get(_plain(topic.rpartition(".")[2]), "")
     explained = known[key]() if key else None
-    if explained is None or ("." in topic and topic != explained.path):
+    if explained is None or ("." in topic and _plain(topic) != _plain(explained.path)):
         hint = did_you_mean(topic, known)
         near = hint if "did you mean" in hint else ""
         raise UnknownTopicError(
