@@ -6,7 +6,7 @@ import signal
 
 import typer
 
-from coldstart.cli import catalog, compare, explain, lint, plan, preview
+from coldstart.cli import catalog, compare, explain, init, lint, plan, preview
 from coldstart.cli.cluster import cluster_app
 from coldstart.cli.shared import ROOT
 
@@ -19,6 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Plan LLM serving stacks; rehearse them with the real Pulumi engine, with no account.",
 )
+app.command()(init.init)
 app.command()(plan.plan)
 app.command()(explain.explain)
 app.command()(compare.compare)
@@ -45,4 +46,4 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
-    app()
+    app(prog_name="coldstart")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from coldstart.cli import completion
 from coldstart.cli.shared import JsonOption, console, print_json, progress, refuse, told
 
 if TYPE_CHECKING:
@@ -18,12 +19,20 @@ if TYPE_CHECKING:
     from coldstart.planning.survey import Fitting
 
 DEFAULT_REGION = "us-west-2"
-RegionOption = Annotated[str, typer.Option("--region", help="Where prices are looked up.")]
+RegionOption = Annotated[
+    str,
+    typer.Option("--region", help="Where prices are looked up.", autocompletion=completion.regions),
+]
 
 
 def models(
     name: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="One model, with every GPU it fits.")
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="One model, with every GPU it fits.",
+            autocompletion=completion.catalog_models,
+        ),
     ] = None,
     file: Annotated[
         Path | None,
@@ -64,7 +73,12 @@ def models(
 
 def gpus(
     model: Annotated[
-        str | None, typer.Option("--model", help="Say which of them hold this model.")
+        str | None,
+        typer.Option(
+            "--model",
+            help="Say which of them hold this model.",
+            autocompletion=completion.catalog_models,
+        ),
     ] = None,
     region: RegionOption = DEFAULT_REGION,
     json_output: JsonOption = False,
@@ -94,18 +108,13 @@ def gpus(
 
 
 def found_model(name: str, catalog: Catalog) -> Model:
-    """A model of the catalog by its repository, case aside; refuses an unknown one."""
-    from coldstart.spec.problems import did_you_mean
+    """A model of the catalog; refuses an unknown one with the nearest."""
+    from coldstart.planning.survey import named_model
 
-    by_name = {known.lower(): known for known in catalog.models}
-    by_name |= {known.rpartition("/")[2].lower(): known for known in catalog.models}
-    found = by_name.get(name.lower())
-    if found is None:
-        refuse(
-            f"{name!r} is not in the model catalog{did_you_mean(name, catalog.models)}"
-            "\nanother model: coldstart models --file <its config.json>"
-        )
-    return catalog.models[found]
+    try:
+        return named_model(name, catalog)
+    except ValueError as error:
+        refuse(f"{error}\nanother one: coldstart models --file CONFIG.JSON")
 
 
 def read_file(path: Path) -> Model:

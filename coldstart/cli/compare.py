@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from coldstart.cli import completion
 from coldstart.cli.shared import (
     ROOT,
     Format,
@@ -31,8 +32,12 @@ _HELP = "A stack, or a file that `coldstart plan STACK --json` wrote."
 
 
 def compare(
-    before: Annotated[str, typer.Argument(metavar="STACK_A", help=_HELP)],
-    after: Annotated[str, typer.Argument(metavar="STACK_B", help=_HELP)],
+    before: Annotated[
+        str, typer.Argument(metavar="STACK_A", help=_HELP, autocompletion=completion.stacks)
+    ],
+    after: Annotated[
+        str, typer.Argument(metavar="STACK_B", help=_HELP, autocompletion=completion.stacks)
+    ],
     json_output: JsonOption = False,
     output_format: FormatOption = Format.TEXT,
     fail_over_seconds: Annotated[

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from coldstart.cli import completion
 from coldstart.cli.shared import (
     ROOT,
     JsonOption,
@@ -25,9 +26,18 @@ if TYPE_CHECKING:
 
 def explain(
     stack: StackArgument,
-    model: Annotated[str, typer.Argument(help="A model or a node pool of the stack.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model or a node pool of the stack.", autocompletion=completion.models_and_pools
+        ),
+    ],
     decision: Annotated[
-        str, typer.Argument(help="What to explain: weights, image, os, fit, coldStart, cost …")
+        str,
+        typer.Argument(
+            help="What to explain: weights, image, os, fit, coldStart, cost …",
+            autocompletion=completion.decisions,
+        ),
     ],
     json_output: JsonOption = False,
     root: RootOption = ROOT,

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from coldstart.cli import completion
+from coldstart.cli.completion import ROOT as ROOT
 from coldstart.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
     from coldstart.planning import StackPlan
 
-ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_STACK = "eks-prod"
 PIPED_COLUMNS = 160
 """Width of a table when no terminal says otherwise, so that a log keeps its lines whole."""
@@ -45,7 +46,10 @@ class Target(StrEnum):
     LOCAL = "local-control-plane"
 
 
-StackArgument = Annotated[str, typer.Argument(help="A file stacks/Pulumi.<STACK>.yaml.")]
+StackArgument = Annotated[
+    str,
+    typer.Argument(help="A file stacks/Pulumi.<STACK>.yaml.", autocompletion=completion.stacks),
+]
 RootOption = Annotated[Path, typer.Option("--root", hidden=True, help="Another checkout.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data for machines.")]
 FormatOption = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ class Fitting:
     gpus_per_node: int = 0
     precision: str = ""
     max_model_len: int = 0
+    kv_cache_tokens: int = 0
     usd_per_hour: float | None = None
     cold_start_seconds: float = 0.0
     first_node_seconds: float = 0.0
@@ -65,6 +67,22 @@ def survey(
     entry.setdefault("scaling", {"min": 1, "max": 1})
     found = [_on(accelerator, entry, model, region, known) for accelerator in _offered(known)]
     return tuple(sorted(found, key=_cheapest_first))
+
+
+def named_model(name: str, catalog: Catalog) -> Model:
+    """A model of the catalog by its repository or the last part of it, case aside.
+
+    Raises ValueError with the nearest one.
+    """
+    known = {full.rpartition("/")[2].lower(): full for full in catalog.models}
+    known |= {full.lower(): full for full in catalog.models}
+    found = known.get(name.lower())
+    if found is None:
+        near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+        hint = f'; did you mean "{known[near[0]]}"?' if near else ""
+        names = ", ".join(catalog.models)
+        raise ValueError(f"{name!r} is not in the model catalog{hint}\nit has: {names}")
+    return catalog.models[found]
 
 
 def token_floor_seconds(model: Model, precision: str, accelerator: Accelerator, gpus: int) -> float:
@@ -121,7 +139,7 @@ def _on(
         try:
             plan = plan_stack(spec, catalog)
         except PlanFailedError as error:
-            obstacle = error.errors[0].message
+            obstacle = error.errors[0].message.partition(". Use one of")[0]
             continue
         made = plan.models[MODEL]
         instance = catalog.instance(made.expected_instance_type)
@@ -135,6 +153,7 @@ def _on(
             gpus_per_node=instance.accelerator_count,
             precision=made.fit.precision,
             max_model_len=made.fit.max_model_len,
+            kv_cache_tokens=made.fit.kv_cache_tokens,
             usd_per_hour=price.on_demand_usd_per_hour if price else None,
             cold_start_seconds=made.cold_start.total_seconds,
             first_node_seconds=made.first_node.total_seconds,
