@@ -27,6 +27,7 @@ from coldstart.catalog.models import (
     RentalPrice,
     TokenPrice,
 )
+from coldstart.errors import UserError
 
 DATA = Path(__file__).parent / "data"
 _LABEL = "coldstart/catalog/data"
@@ -35,7 +36,7 @@ _BASE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 EntryT = TypeVar("EntryT", bound=BaseModel)
 
 
-class CatalogError(Exception):
+class CatalogError(UserError):
     """The data is wrong: one line per fault, each with file, key path, value and what is due."""
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coldstart.controlplane.detached import State, down, status, up
-from coldstart.controlplane.errors import ControlPlaneError
+from coldstart.cli.shared import ROOT, JsonOption, progress, told
 
-DEFAULT_FOLDER = Path(__file__).resolve().parents[2] / ".cache" / "control-plane"
+if TYPE_CHECKING:
+    from coldstart.controlplane.detached import State
+
+DEFAULT_FOLDER = ROOT / ".cache" / "control-plane"
 
 cluster_app = typer.Typer(
     no_args_is_help=True,
@@ -24,8 +23,8 @@ cluster_app = typer.Typer(
     rich_markup_mode=None,
     help="A real Kubernetes control plane (no nodes) on the loopback address.",
 )
+_LEFT = "nothing was left running that was not up before"
 FolderOption = Annotated[Path, typer.Option("--folder", help="Where its state is kept.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print data for machines.")]
 
 
 @cluster_app.command(name="up")
@@ -41,10 +40,12 @@ def cluster_up(
 
     Example: coldstart cluster up
     """
-    with _told():
-        found, started = up(folder, _say, port)
+    with told(_LEFT):
+        from coldstart.controlplane.detached import up
+
+        found, started = up(folder, progress, port)
         if json_output:
-            _print_json(found)
+            _print_state(found)
         else:
             _print(f"The control plane {'is up' if started else 'was already up'}: {found.url}")
             _print(f"  export KUBECONFIG={shlex.quote(str(found.kubeconfig))}")
@@ -58,8 +59,10 @@ def cluster_down(folder: FolderOption = DEFAULT_FOLDER) -> None:
 
     Example: coldstart cluster down
     """
-    with _told():
-        ended = down(folder, _say)
+    with told(_LEFT):
+        from coldstart.controlplane.detached import down
+
+        ended = down(folder, progress)
         _print(f"ended: {', '.join(ended)}" if ended else "nothing was up")
 
 
@@ -69,10 +72,12 @@ def cluster_status(folder: FolderOption = DEFAULT_FOLDER, json_output: JsonOptio
 
     Example: coldstart cluster status
     """
-    with _told():
+    with told(_LEFT):
+        from coldstart.controlplane.detached import status
+
         found = status(folder.absolute())
         if json_output:
-            _print_json(found)
+            _print_state(found)
         else:
             _print_status(found)
         raise typer.Exit(0 if found.up else 1)
@@ -90,7 +95,7 @@ def _print_status(found: State) -> None:
         _print(f"not usable: run `coldstart cluster down{_folder_flag(found.folder)}`, then `up`")
 
 
-def _print_json(found: State) -> None:
+def _print_state(found: State) -> None:
     data: dict[str, Any] = {
         "up": found.up,
         "url": found.url,
@@ -105,24 +110,5 @@ def _folder_flag(folder: Path) -> str:
     return "" if same else f" --folder {shlex.quote(str(folder))}"
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """Turn what a user can mend into its message and an exit code."""
-    try:
-        yield
-    except ControlPlaneError as error:
-        _say(str(error))
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt as end:
-        _say("interrupted; nothing was left running that was not up before")
-        number = end.args[0] if end.args else signal.SIGINT
-        raise typer.Exit(128 + number) from None
-
-
 def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
-
-
-def _say(message: str) -> None:
-    sys.stderr.write(f"{message}\n")
-    sys.stderr.flush()

@@ -6,18 +6,15 @@ import datetime
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from policies.lint import baseline as baselines
-from policies.lint.evaluate import evaluate
-from policies.lint.formats import FORMATS
-from policies.lint.settings import SettingsError, settings_of
-from policies.lint.sources import read
-from policies.presets import PRESETS, levels, policy_config
-from policies.rules import RULES
+from coldstart.cli.shared import refuse
 
+PRESETS = ("baseline", "production", "development")
+FORMATS = ("text", "json", "sarif", "github")
+"""Names that help shows before the rules are read; a test holds them to what `policies` has."""
 _RULE_FORMATS = ("text", "json", "policy-config")
 PresetOption = Annotated[str, typer.Option(help=f"Levels of the rules: {', '.join(PRESETS)}.")]
 
@@ -49,16 +46,22 @@ def lint(
     Example: helm template chart | coldstart lint - --preset production
     """
     if output_format not in FORMATS:
-        _refuse(f"--format: {output_format!r} is none of {', '.join(FORMATS)}")
+        refuse(f"--format: {output_format!r} is none of {', '.join(FORMATS)}")
+    from policies.lint import baseline as baselines
+    from policies.lint.evaluate import evaluate
+    from policies.lint.formats import FORMATS as WRITERS
+    from policies.lint.settings import SettingsError, settings_of
+    from policies.lint.sources import read
+
     try:
         settings = settings_of(preset, config)
         accepted = baselines.read(baseline) if baseline else ()
     except SettingsError as error:
-        _refuse(str(error))
+        refuse(str(error))
     report = evaluate(read(paths, sys.stdin.buffer), settings)
     today = datetime.datetime.now(tz=datetime.UTC).date()
     split = baselines.split(report.violations, accepted, today)
-    sys.stdout.write(FORMATS[output_format](report, split))
+    sys.stdout.write(WRITERS[output_format](report, split))
     if report.problems:
         raise typer.Exit(2)
     failing = [item for item in split.open if strict or item.level == "mandatory"]
@@ -76,9 +79,12 @@ def rules(
     Example: coldstart rules --preset production --format policy-config > policy.json
     """
     if preset not in PRESETS:
-        _refuse(f"--preset: {preset!r} is none of {', '.join(PRESETS)}")
+        refuse(f"--preset: {preset!r} is none of {', '.join(PRESETS)}")
     if output_format not in _RULE_FORMATS:
-        _refuse(f"--format: {output_format!r} is none of {', '.join(_RULE_FORMATS)}")
+        refuse(f"--format: {output_format!r} is none of {', '.join(_RULE_FORMATS)}")
+    from policies.presets import levels, policy_config
+    from policies.rules import RULES
+
     if output_format == "policy-config":
         content = json.dumps(policy_config(preset), indent=2)
     elif output_format == "json":
@@ -95,6 +101,9 @@ def rules(
 
 
 def _described(preset: str) -> list[dict[str, object]]:
+    from policies.presets import levels
+    from policies.rules import RULES
+
     level_of = levels(preset)
     return [
         {
@@ -117,8 +126,3 @@ def _described(preset: str) -> list[dict[str, object]]:
         }
         for rule in RULES
     ]
-
-
-def _refuse(message: str) -> NoReturn:
-    sys.stderr.write(f"{message}\n")
-    raise typer.Exit(2)

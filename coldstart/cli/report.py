@@ -8,14 +8,22 @@ from typing import Annotated
 
 import typer
 
+from coldstart.cli.shared import (
+    DEFAULT_STACK,
+    ROOT,
+    RootOption,
+    StackArgument,
+    planned,
+    refuse,
+    told,
+)
 from coldstart.report.files import ReportError
 
-ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_PAGE = Path("report.html")
 
 
 def report(
-    stack: Annotated[str, typer.Argument(help="A file stacks/Pulumi.<STACK>.yaml.")] = "eks-prod",
+    stack: StackArgument = DEFAULT_STACK,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -31,7 +39,7 @@ def report(
     model: Annotated[
         list[str] | None, typer.Option(help="Show this model only; can be given again.")
     ] = None,
-    root: Annotated[Path, typer.Option("--root", hidden=True, help="Another checkout.")] = ROOT,
+    root: RootOption = ROOT,
 ) -> None:
     """Write the plan as one HTML file that opens anywhere, or its pictures as SVG and PNG.
 
@@ -39,18 +47,16 @@ def report(
 
     Example: coldstart report eks-prod --output eks-prod.html
     """
-    from coldstart.cli.app import _plan, _told
     from coldstart.report import summary
     from coldstart.report.write import only_models, write_report
 
-    with _told():
-        found = summary(_plan(root, stack))
+    with told():
+        found = summary(planned(root, stack))
         if output is None and svg is None and png is None:
             output = DEFAULT_PAGE
         try:
             found = only_models(found, model or ())
             written = write_report(found, output=output, svg=svg, png=png)
         except ReportError as error:
-            sys.stderr.write(f"{error}\n")
-            raise typer.Exit(2) from None
+            refuse(str(error))
         sys.stdout.write("".join(f"wrote {path}\n" for path in written))

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from coldstart.cli.cluster import DEFAULT_FOLDER
+from coldstart.cli.shared import ROOT, Target
 from coldstart.controlplane import ControlPlane
 from coldstart.controlplane.charts import lay_out
 from coldstart.controlplane.detached import status
@@ -17,7 +17,8 @@ from coldstart.engine import ClusterAccess, Rehearsal, RehearsalError, ensure
 from coldstart.engine.build import ensure_built
 from coldstart.engine.lock import locked
 
-ROOT = Path(__file__).resolve().parents[2]
+__all__ = ["Progress", "Stage", "Target", "helm_binary", "stage"]
+
 CONTROL_PLANE_FOLDER = DEFAULT_FOLDER
 """Where `coldstart cluster up` keeps its control plane by default."""
 HELM_VARIABLE = "COLDSTART_HELM"
@@ -27,13 +28,6 @@ HELM_VARIABLE = "COLDSTART_HELM"
 _LOCK_DEADLINE_SECONDS = 900.0
 
 Progress = Callable[[str], None]
-
-
-class Target(StrEnum):
-    """What stands behind the providers."""
-
-    STAND_INS = "stand-ins"
-    LOCAL = "local-control-plane"
 
 
 @dataclass(frozen=True, slots=True)

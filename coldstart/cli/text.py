@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.padding import Padding
@@ -12,8 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from coldstart.cli.cost import print_cost_details
-from coldstart.engine import Result, Step
 from coldstart.units import format_seconds
+
+if TYPE_CHECKING:
+    from coldstart.engine import Result, Step
 
 BAR_COLUMNS = 36
 LAYERS = (("infra", "coldstart:aws:"), ("workload", "coldstart:workload:"))

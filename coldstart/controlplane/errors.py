@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from coldstart.errors import UserError
 
-class ControlPlaneError(Exception):
+
+class ControlPlaneError(UserError):
     """The control plane cannot be started or used as it stands; the message says what to do."""
 
 

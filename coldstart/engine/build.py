@@ -15,6 +15,7 @@ from pathlib import Path
 from coldstart.engine import process
 from coldstart.engine.bundles import BUNDLES, Binary, Bundle, ChangedBinary, ModuleScript
 from coldstart.engine.lock import locked
+from coldstart.errors import UserError
 
 GO_MINIMUM = (1, 26, 0)
 """The `go` line of tools/*/go.mod."""
@@ -32,7 +33,7 @@ _PROGRESS_EVERY_SECONDS = 5.0
 Progress = Callable[[str], None]
 
 
-class BuildError(Exception):
+class BuildError(UserError):
     """The tools cannot be built here; the message says why."""
 
 

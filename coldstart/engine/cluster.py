@@ -12,11 +12,13 @@ from typing import Any
 
 import yaml
 
+from coldstart.errors import UserError
+
 CONNECTION_VARIABLE = "COLDSTART_CLUSTER"
 """Names the connection file for the provider (`offline.cluster_client`)."""
 
 
-class ClusterAccessError(Exception):
+class ClusterAccessError(UserError):
     """The cluster cannot be reached as described; the message says what is missing."""
 
 

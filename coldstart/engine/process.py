@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from coldstart.errors import UserError
+
 # How long a program may take to end by itself after it was asked to.
 TERMINATION_GRACE_SECONDS = 10.0
 # Short enough that a fast command is not kept waiting.
 _POLL_SECONDS = 0.02
 
 
-class DeadlineError(Exception):
+class DeadlineError(UserError):
     """The program did not end in time; everything it started was ended."""
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from coldstart.engine.build import GO_MINIMUM, BuildError, ensure_built
 from coldstart.engine.bundles import CLI_VERSION, PINNED_HOST_MARK
+from coldstart.errors import UserError
 
 BINARY_VARIABLE = "COLDSTART_PULUMI"
 HOST_NAME = "pulumi-language-python"
@@ -61,7 +62,7 @@ class Toolchain:
     """One sentence for the user: which CLI this is and why."""
 
 
-class ToolchainError(Exception):
+class ToolchainError(UserError):
     """No usable CLI and no way to build one; the message says what to install."""
 
 

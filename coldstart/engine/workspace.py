@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from coldstart.engine.toolchain import Toolchain
+from coldstart.errors import UserError
 
 STAND_INS = ("aws", "kubernetes", "random")
 """Packages with a stand-in provider; one whose SDK is not installed is left out."""
@@ -51,7 +52,7 @@ _DROPPED_PREFIXES = (
 )
 
 
-class RehearsalError(Exception):
+class RehearsalError(UserError):
     """The project cannot be rehearsed as it stands; the message says what to change."""
 
 

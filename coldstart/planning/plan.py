@@ -8,6 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 from coldstart.catalog import Catalog, load
+from coldstart.errors import UserError
 from coldstart.planning.context import Context, ImageFacts
 from coldstart.planning.cost import cost_plan
 from coldstart.planning.decision import Decision, PlanError, Rejection
@@ -38,7 +39,7 @@ SYSTEM_AMI_TYPES = {"amd64": "AL2023_x86_64_STANDARD", "arm64": "AL2023_ARM_64_S
 ENGINE = "vllm-0.31.0"
 
 
-class PlanFailedError(Exception):
+class PlanFailedError(UserError):
     """Every wish of a stack file that cannot work."""
 
     def __init__(self, spec: StackSpec, errors: list[PlanError]) -> None:

@@ -12,6 +12,8 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from coldstart.errors import UserError
+
 Loc = tuple[str | int, ...]
 LONGEST_LINE = 600
 """Characters of one line of a message: what a stack file may put into it is not bounded."""
@@ -42,7 +44,7 @@ def line_of(path: str, lines: Mapping[str, int]) -> int | None:
     return lines.get(path) if path else None
 
 
-class SpecError(Exception):
+class SpecError(UserError):
     """A stack file that cannot be used; carries every problem found."""
 
     def __init__(self, file: str, problems: Iterable[Problem]) -> None:

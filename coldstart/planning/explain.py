@@ -1,0 +1,337 @@
+"""One decision in depth: its reason, the figures it rests on, what another value would do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from coldstart.catalog import Catalog
+from coldstart.planning.decision import Decision
+from coldstart.planning.model import ModelPlan, PoolPlan, StackPlan
+from coldstart.planning.override import Effect, NotAKeyError, effect
+from coldstart.planning.timeline import Timeline
+from coldstart.spec.problems import did_you_mean
+from coldstart.units import GIB, format_bytes, format_seconds
+
+PHASES: Mapping[str, tuple[str, ...]] = {
+    "os": ("node", "device"),
+    "localStorage": ("image", "stage"),
+    "image": ("image",),
+    "weights": ("mount", "stager", "stage", "load"),
+    "loadFormat": ("load",),
+    "compileCache": ("stager", "compile"),
+}
+"""Phases of the cold start that a decision decides about, by its key."""
+FOLLOWS: Mapping[str, str] = {
+    "capacity": "it follows from the order of {pool}.capacity and from maxNodes",
+    "rollout": "it follows from scaling.max and tensorParallel of the pool's models and from "
+    "{pool}.maxNodes",
+    "coldStart": "it follows from os, image, weights, loadFormat and compileCache",
+    "firstNode": "it follows from os, image, weights, loadFormat and compileCache",
+    "warmNode": "a warm node is what {pool}.warmNodes keeps",
+    "baseline": "it is what the same replica would take with nothing done about it",
+    "cost": "it follows from the instance types, scaling.min and maxNodes",
+    "drain": "it follows from {model}.maxRequestDuration and {pool}.capacity",
+}
+"""What to change instead, for what has no key of its own."""
+ALIASES = {"budget": "coldStartBudget", "gpu": "fit", "price": "cost", "storage": "localStorage"}
+"""Other words for a decision."""
+
+
+class UnknownTopicError(LookupError):
+    """A model, pool or decision that this plan does not have; the message lists what it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number the decision rests on, with its unit in `value`, and where it was read."""
+
+    name: str
+    value: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A value that was turned down; `effect` is None where no key of the stack file takes it."""
+
+    value: Any
+    reason: str
+    effect: Effect | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Everything about one decision.
+
+    `path` is where it stands in the plan. `key` is the stack file's key that overrides it, None
+    where there is none; `follows` then says what to change. `models` are those it is about.
+    """
+
+    path: str
+    value: Any
+    reason: str
+    figures: tuple[Figure, ...]
+    alternatives: tuple[Alternative, ...]
+    key: str | None
+    follows: str
+    models: tuple[str, ...]
+
+
+def explain(plan: StackPlan, name: str, topic: str, catalog: Catalog) -> Explanation:
+    """The decision `topic` of the model or node pool `name`.
+
+    `topic` may be short (`weights`, `compile-cache`) or a whole path of the plan. Raises
+    UnknownTopicError with the nearest names.
+    """
+    found = _Subject(plan, name, catalog)
+    known = found.topics()
+    by_plain = {_plain(key): key for key in known}
+    by_plain |= {_plain(short): key for short, key in ALIASES.items() if key in known}
+    key = by_plain.get(_plain(topic.rpartition(".")[2]), "")
+    explained = known[key]() if key else None
+    if explained is None or ("." in topic and _plain(topic) != _plain(explained.path)):
+        hint = did_you_mean(topic, known)
+        near = hint if "did you mean" in hint else ""
+        raise UnknownTopicError(
+            f"{topic!r} is nothing that is decided for {name}{near}\nchoose from: "
+            + ", ".join(known)
+        )
+    return explained
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[-_ ]", "", word).lower()
+
+
+class _Subject:
+    """One model with its pool, or one pool with its models."""
+
+    def __init__(self, plan: StackPlan, name: str, catalog: Catalog) -> None:
+        self.plan, self.catalog = plan, catalog
+        self.model: ModelPlan | None = plan.models.get(name)
+        if self.model is None and name not in plan.pools:
+            known = [*plan.models, *plan.pools]
+            raise UnknownTopicError(
+                f"{name!r} is no model and no node pool of {plan.spec.stack}"
+                f"{did_you_mean(name, known)}"
+            )
+        self.pool: PoolPlan = plan.pools[self.model.pool if self.model else name]
+        served = [m for m in plan.models.values() if m.pool == self.pool.name]
+        self.models = [self.model] if self.model else served
+
+    def topics(self) -> dict[str, Callable[[], Explanation]]:
+        """What can be explained, by its short name."""
+        found: dict[str, Callable[[], Explanation]] = {}
+        for path, decision in self.plan.decisions():
+            kind, _, rest = path.partition(".")
+            owner, _, key = rest.partition(".")
+            mine = {"models": self.model and self.model.name, "nodePools": self.pool.name}
+            if kind in mine and owner != mine[kind]:
+                continue
+            found[key if kind in mine else rest] = _deferred(self._decision, path, decision)
+        if self.model is not None:
+            model = self.model
+            found["fit"] = lambda: self._fit(model)
+            for key, what in (
+                ("coldStart", "cold_start"),
+                ("firstNode", "first_node"),
+                ("warmNode", "warm_node"),
+                ("baseline", "baseline"),
+            ):
+                found[key] = _deferred(
+                    self._timeline, f"models.{model.name}.{key}", getattr(model, what)
+                )
+            found["coldStartBudget"] = lambda: self._budget(model)
+            found["scaling"] = lambda: self._scaling(model)
+            found["drain"] = lambda: self._drain(model)
+        found["cost"] = self._cost
+        return found
+
+    def _made(
+        self,
+        path: str,
+        value: Any,
+        reason: str,
+        figures: Iterable[Figure] = (),
+        alternatives: Iterable[Alternative] = (),
+        key: str | None = None,
+    ) -> Explanation:
+        names = {
+            "pool": f"nodePools.{self.pool.name}",
+            "model": f"models.{self.model.name if self.model else '<name>'}",
+        }
+        short = path.rpartition(".")[2]
+        return Explanation(
+            path=path,
+            value=value,
+            reason=reason,
+            figures=tuple(dict.fromkeys(figures)),
+            alternatives=tuple(alternatives),
+            key=key,
+            follows="" if key else FOLLOWS.get(short, "it has no key of its own").format(**names),
+            models=tuple(m.name for m in self.models),
+        )
+
+    def _decision(self, path: str, decision: Decision[Any]) -> Explanation:
+        alternatives = [
+            Alternative(r.value, r.reason, self._effect(path, r.value)) for r in decision.rejected
+        ]
+        settable = self._effect(path, decision.value) is not None
+        figures = self._figures(path.rpartition(".")[2])
+        return self._made(
+            path, decision.value, decision.reason, figures, alternatives, path if settable else None
+        )
+
+    def _effect(self, path: str, value: Any) -> Effect | None:
+        try:
+            return effect(self.plan, path, value, self.catalog)
+        except NotAKeyError:
+            return None
+
+    def _figures(self, key: str) -> Iterable[Figure]:
+        for model in self.models:
+            for phase in model.cold_start.phases:
+                if phase.key in PHASES.get(key, ()):
+                    yield Figure(
+                        f"{model.name}: {phase.name}", format_seconds(phase.seconds), phase.source
+                    )
+        if key in ("capacity", "cost"):
+            yield from self._prices()
+        if key == "natGateways":
+            price = self.catalog.fixed_price("nat_gateway_hour")
+            usd = price.usd_by_region.get(self.plan.spec.region)
+            if usd is not None:
+                yield Figure("one NAT gateway", f"${usd:g}/h", price.source)
+
+    def _prices(self) -> Iterable[Figure]:
+        region = self.plan.spec.region
+        for name in dict.fromkeys(m.expected_instance_type for m in self.models):
+            price = self.catalog.price(region, name)
+            if price is None:
+                continue
+            for kind, usd in (
+                ("on demand", price.on_demand_usd_per_hour),
+                ("spot", price.spot_usd_per_hour),
+            ):
+                if usd is not None:
+                    yield Figure(f"{name} {kind} in {region}", f"${usd:,.2f}/h", price.source)
+
+    def _fit(self, model: ModelPlan) -> Explanation:
+        fit = model.fit
+        entry = self.catalog.model(model.repository)
+        gpu = self.catalog.accelerator(self.pool.accelerator)
+        size = format_bytes(entry.checkpoint_bytes)
+        key = f"models.{model.name}.tensorParallel"
+        most = self.pool.gpus_per_node
+        others = [n for n in (1, 2, 4, 8) if n <= most and n != fit.tensor_parallel]
+        return self._made(
+            f"models.{model.name}.fit",
+            f"{fit.tensor_parallel} x {gpu.marketing_name}, {fit.precision}, "
+            f"{fit.max_model_len:,} tokens of context",
+            fit.reason,
+            [
+                Figure("checkpoint", size, entry.source),
+                Figure("memory of one GPU", f"{gpu.memory_gib:g} GiB", gpu.source),
+                Figure("weights per GPU", f"{fit.weights_gib:.1f} GiB", "checkpoint over GPUs"),
+                Figure(
+                    "KV cache per GPU",
+                    f"{fit.kv_cache_gib:.1f} GiB",
+                    f"{fit.gpu_memory_utilization:.0%} of the memory, less weights and overhead",
+                ),
+                Figure(
+                    "KV cache per token",
+                    f"{fit.kv_cache_gib * fit.tensor_parallel * GIB / fit.kv_cache_tokens:,.0f} B"
+                    if fit.kv_cache_tokens
+                    else "none fits",
+                    "layers, KV heads and head size of the model's config.json",
+                ),
+            ],
+            [Alternative(n, "another number of GPUs", self._effect(key, n)) for n in others],
+            key,
+        )
+
+    def _timeline(self, path: str, line: Timeline) -> Explanation:
+        names = [line.phase(step).name for step in line.critical_path]
+        figures = [
+            Figure(
+                f"{'* ' if p.key in line.critical_path else ''}{p.name}, "
+                f"from {line.starts[p.key]:.0f} s",
+                format_seconds(p.seconds),
+                p.source,
+            )
+            for p in line.phases
+        ]
+        reason = "critical path (*): " + " → ".join(names)
+        return self._made(path, format_seconds(line.total_seconds), reason, figures)
+
+    def _budget(self, model: ModelPlan) -> Explanation:
+        path = f"models.{model.name}.coldStartBudget"
+        total, budget = model.first_node.total_seconds, model.budget_seconds
+        reason = f"a start on the first node is predicted to take {format_seconds(total)}"
+        if budget is not None:
+            reason += f", {format_seconds(budget - total)} less than the budget"
+        value = "none" if budget is None else format_seconds(budget)
+        return self._made(path, value, reason, key=path)
+
+    def _scaling(self, model: ModelPlan) -> Explanation:
+        scaling = model.scaling
+        figures = [
+            Figure(f"trigger {t.name}", f"{t.threshold} per replica", t.query)
+            for t in scaling.triggers
+        ]
+        return self._made(
+            f"models.{model.name}.scaling",
+            f"{scaling.min_replicas} to {scaling.max_replicas} replicas",
+            f"the next replica is asked for when a trigger exceeds its threshold; the last one "
+            f"stops after {format_seconds(scaling.cooldown_seconds)} without work",
+            figures,
+            key=f"models.{model.name}.scaling",
+        )
+
+    def _drain(self, model: ModelPlan) -> Explanation:
+        drain = model.drain
+        figures = [
+            Figure(name, f"{seconds} s", source)
+            for name, seconds, source in (
+                (
+                    "endpoint removal",
+                    drain.endpoint_removal_seconds,
+                    "until proxies have dropped it",
+                ),
+                ("engine shutdown", drain.shutdown_timeout_seconds, "maxRequestDuration"),
+                (
+                    "grace of the pod",
+                    drain.grace_seconds,
+                    "removal, shutdown and teardown together",
+                ),
+            )
+        ]
+        return self._made(
+            f"models.{model.name}.drain", f"{drain.grace_seconds} s", drain.reason, figures
+        )
+
+    def _cost(self) -> Explanation:
+        cost = self.plan.cost
+        figures = [
+            Figure(
+                line.name,
+                f"${line.idle_usd_per_hour:,.2f} to ${line.maximum_usd_per_hour:,.2f}/h",
+                line.source,
+            )
+            for line in cost.lines
+        ]
+        missing = f"; no price known for: {', '.join(cost.unpriced)}" if cost.unpriced else ""
+        return self._made(
+            "cost",
+            f"${cost.idle_usd_per_hour:,.2f}/h idle, ${cost.maximum_usd_per_hour:,.2f}/h at "
+            "maximum",
+            f"the whole stack at list prices on demand{missing}",
+            figures,
+        )
+
+
+def _deferred(make: Callable[..., Explanation], *arguments: Any) -> Callable[[], Explanation]:
+    return lambda: make(*arguments)

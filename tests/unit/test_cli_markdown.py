@@ -1,0 +1,76 @@
+"""A plan as a comment of a pull request."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+from stack_examples import planned
+from typer.testing import CliRunner
+
+from coldstart.cli import markdown
+from coldstart.cli.app import app
+from coldstart.report import summary
+
+PLAN = summary(planned())
+
+
+def test_the_comment_has_the_models_the_cost_and_folded_decisions() -> None:
+    done = CliRunner().invoke(app, ["plan", "eks-prod", "--format", "markdown"])
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert lines[0] == "<!-- coldstart plan eks-prod -->"
+    row = "| qwen3-8b | g6e.xlarge | 2 min 42 s | 2 min 42 s | 2 min 0 s | 7 min 15 s | 4 min 0 s |"
+    assert row in lines
+    assert any(line.startswith("**Cost:** $26.69/h idle, $103.80/h at maximum") for line in lines)
+    assert f"<details><summary>{len(PLAN['decisions'])} decisions</summary>" in lines
+    assert lines[-1] == "</details>"
+    for decision in PLAN["decisions"]:
+        assert any(line.startswith(f"| {decision['path']} | ") for line in lines)
+
+
+def test_every_row_has_as_many_cells_as_its_head() -> None:
+    text = markdown.plan(PLAN, alternatives=True)
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        cells = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+        assert len(cells) == 1
+
+
+def test_what_was_turned_down_comes_when_asked_for() -> None:
+    assert "not snapshot" in markdown.plan(PLAN, alternatives=True)
+    assert "not snapshot" not in markdown.plan(PLAN)
+
+
+def test_json_and_format_json_are_the_same_answer() -> None:
+    short, long = (
+        CliRunner().invoke(app, ["plan", "eks-dev", *words]).stdout
+        for words in (("--json",), ("--format", "json"))
+    )
+    assert short == long
+    assert json.loads(short)["stack"] == "eks-dev"
+
+
+def test_a_plan_too_long_for_a_comment_keeps_its_table_and_says_what_it_leaves_out() -> None:
+    long = {**PLAN, "decisions": PLAN["decisions"] * 60}
+    text = markdown.plan(long)
+    assert len(text) <= markdown.LARGEST_COMMENT_CHARACTERS
+    assert "| qwen3-8b |" in text
+    assert "too long for a comment; `coldstart plan` prints them" in text
+    assert "<details>" not in text
+
+
+def test_what_has_no_price_is_named() -> None:
+    cost = {**PLAN["cost"], "unpriced": ["pool x (g9.large in eu-north-1)"]}
+    assert "No price known for: pool x (g9.large in eu-north-1)." in markdown.cost_line(cost)
+
+
+@given(st.text())
+def test_no_text_breaks_out_of_its_cell(text: str) -> None:
+    cell = markdown.escaped(text)
+    assert "\n" not in cell
+    assert "|" not in cell
+    assert not re.search(r"<|>|@", cell)
+    assert not re.search(r"(?<![\\])(?:\\\\)*[`*_\[\]~]", cell)
+    assert not re.search(r"(?<!&)#", cell)
