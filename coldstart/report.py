@@ -7,7 +7,14 @@ from dataclasses import asdict, is_dataclass
 from enum import Enum
 from typing import Any
 
-from coldstart.planning import KarpenterPool, ModelPlan, RolloutPlan, StackPlan, Timeline
+from coldstart.planning import (
+    CronTrigger,
+    KarpenterPool,
+    ModelPlan,
+    RolloutPlan,
+    StackPlan,
+    Timeline,
+)
 
 
 def shown(value: Any) -> str:
@@ -20,6 +27,10 @@ def shown(value: Any) -> str:
         return ", ".join(
             f"{p.name} ({'/'.join(p.capacity_types)}{f', weight {p.weight}' if p.weight else ''})"
             for p in value
+        )
+    if isinstance(value, tuple) and all(isinstance(item, CronTrigger) for item in value):
+        return "; ".join(
+            f"{c.desired_replicas} from {c.start} to {c.end} {c.timezone}" for c in value
         )
     return str(value.value if isinstance(value, Enum) else value)
 

@@ -12,6 +12,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from coldstart.capacity.lengths import Lengths
+from coldstart.catalog import Catalog
+
+NOTICE_LIMITS = {
+    "aws": "spot_interruption_notice_seconds",
+    "azure": "azure_spot_notice_seconds",
+    "google": "google_spot_pod_seconds",
+}
+"""The limit that says how long pods have after a spot notice, by cloud. On Google the last half of
+the notice is for system pods."""
+
+
+def spot_notice_seconds(cloud: str, catalog: Catalog) -> float:
+    """What a cloud leaves serving pods between the notice and the end.
+
+    Raises KeyError for a cloud that gives no notice or is not known.
+    """
+    return catalog.limit(NOTICE_LIMITS[cloud]).value
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,12 @@ class Lengths:
         if self.p95 is not None and self.p95 < self.mean:
             raise ValueError(f"a 95th percentile of {self.p95:g} is below the mean {self.mean:g}")
 
+    @classmethod
+    def with_cv(cls, mean: float, cv: float) -> Lengths:
+        """From a coefficient of variation, which p95 then expresses."""
+        sigma = math.sqrt(math.log1p(cv**2))
+        return cls(mean, mean * math.exp(Z95 * min(sigma, Z95) - min(sigma, Z95) ** 2 / 2))
+
     @property
     def sigma(self) -> float:
         """Standard deviation of the logarithm.

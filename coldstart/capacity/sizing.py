@@ -277,3 +277,41 @@ def _ttft_error(
         f"{targets.ttft_seconds:.3g} s to the first token cannot be kept: reading a prompt of "
         f"{long:.0f} tokens (percentile {targets.percentile:g}) takes {least:.3g} s alone",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingThreshold:
+    """Waiting requests per replica at which the next is asked for, and what led to it.
+
+    `tolerated` may wait per replica before the time to first token is missed; `grown` join them
+    while the next replica starts.
+    """
+
+    requests: int
+    tolerated: float
+    grown: float
+
+
+def waiting_threshold(
+    replica: ReplicaCapacity,
+    targets: Targets,
+    *,
+    replicas: int,
+    peak_requests_per_second: float,
+    start_seconds: float,
+    tolerance: float,
+) -> WaitingThreshold:
+    """When `replicas` running ones must ask for another, so that it comes in time.
+
+    A queue of q behind a replica that finishes m a second waits q / m. If arrivals jump to the
+    peak, the queue grows by what the replicas cannot finish for as long as a start takes. An
+    autoscaler acts only when its figure is `tolerance` above the target. At least 1, which is all
+    that can be asked for when the queue outgrows the target anyway.
+    """
+    spare_seconds = max(0.0, targets.ttft_seconds - replica.first_token_seconds)
+    tolerated = spare_seconds * replica.throughput_per_second
+    excess = peak_requests_per_second / replicas - replica.throughput_per_second
+    grown = max(0.0, excess) * start_seconds
+    return WaitingThreshold(
+        max(1, math.floor((tolerated - grown) / (1 + tolerance))), tolerated, grown
+    )

@@ -2,8 +2,8 @@
 
 Whether to keep a replica through a lull is the ski-rental problem: holding on until the idle cost
 equals the cost of a start is never worse than twice the best that could have been done (Karlin and
-others, Competitive Snoopy Caching, Algorithmica 1988). With measured gaps, or with Poisson arrivals,
-more is known and the best choice can be computed.
+others, Competitive Snoopy Caching, Algorithmica 1988). With measured gaps, or with Poisson
+arrivals, more is known and the best choice can be computed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+NEVER_PER_DAY = 1e-6
+"""Once in three thousand years."""
 
 
 def lead_margin_seconds(lead_seconds: float, ready_seconds: float) -> float:
@@ -105,7 +108,7 @@ def cooldown_for_share_seconds(
 
 @dataclass(frozen=True, slots=True)
 class Surge:
-    """Demand for `replicas` in all, so many times a day, less than `duration_hours` apart."""
+    """A rise of demand to `replicas` in all, and how often a day it comes."""
 
     replicas: int
     per_day: float
@@ -237,5 +240,7 @@ def poisson_surges(
         level = replicas * concurrency
         log_p = level * math.log(load) - load - math.lgamma(level + 1)
         per_day = 86_400 * requests_per_second * math.exp(log_p)
+        if per_day < NEVER_PER_DAY:
+            break
         surges.append(Surge(replicas + 1, per_day))
     return tuple(surges)
