@@ -10,7 +10,8 @@ Z95 = NormalDist().inv_cdf(0.95)
 UNKNOWN_SPREAD = math.sqrt(math.log(2))
 """Where only a mean is known: a coefficient of variation of 1."""
 HEAVIEST_RATIO = math.exp(Z95**2 / 2)
-"""No lognormal has a 95th percentile above 3.87 times its mean; more is taken as this."""
+"""No lognormal has a 95th percentile above 3.87 times its mean; the spread of more is taken as
+this, and percentiles still run through the given one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class Lengths:
     def percentile(self, percent: float) -> float:
         """What `percent` per cent stay below."""
         z = NormalDist().inv_cdf(percent / 100)
+        if self.p95 is not None:
+            return self.p95 * math.exp((z - Z95) * self.sigma)
         return self.mean * math.exp(z * self.sigma - self.sigma**2 / 2)
 
     def share_below(self, limit: float) -> float:

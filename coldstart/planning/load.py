@@ -80,7 +80,7 @@ def load_plan(
             max_num_seqs=fit.max_num_seqs,
         )
     except UnreachableTargetError as error:
-        digits = f"{1000 * error.least_seconds * 1.01:.0f}ms"
+        digits = f"{math.ceil(1000 * error.least_seconds)}ms"
         raise PlanError(
             f"{path}.slo.{error.bound}",
             f"{error} on {fit.tensor_parallel} x {accelerator.marketing_name} ({ESTIMATE}). Use "
@@ -117,7 +117,7 @@ def replicas_decision(load: LoadPlan, spec: ModelSpec, start_seconds: float) -> 
         surge = capacity_plan(at_once, replica.concurrency, spec.scaling.min)
         if surge.requests_waiting:
             reason += (
-                f"; with scaling.min {spec.scaling.min} a jump to it leaves "
+                f"; with scaling.min {spec.scaling.min} a jump to the peak leaves "
                 f"{surge.requests_waiting} of {at_once} requests waiting for "
                 f"{format_seconds(start_seconds)}"
             )
