@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from coldstart.planning.decision import PlanError
 from coldstart.planning.model import CronTrigger
 from coldstart.planning.schedule import DAYS, WEEK_MINUTES, cron_triggers
-from coldstart.spec.model import ScheduleSpec
+from coldstart.spec.model import Day, ScheduleSpec
 
 
 def schedule(days: list[str], start: str, until: str, **more: Any) -> ScheduleSpec:
@@ -95,10 +95,8 @@ def test_each_schedule_has_its_own_name_and_zone() -> None:
 def due(cron: str) -> list[int]:
     match = re.fullmatch(r"(\d+) (\d+) \* \* (\S+)", cron)
     assert match
-    days = (
-        range(7) if match[3] == "*" else [[*map(str, DAYS)].index(d) for d in match[3].split(",")]
-    )
-    return [day * 1440 + int(match[2]) * 60 + int(match[1]) for day in days]
+    days = [*DAYS] if match[3] == "*" else [Day(day) for day in match[3].split(",")]
+    return [DAYS.index(day) * 1440 + int(match[2]) * 60 + int(match[1]) for day in days]
 
 
 def active(trigger: CronTrigger, minute: int) -> bool:
