@@ -11,6 +11,7 @@ from coldstart.capacity.sizing import ReplicaCapacity, Targets
 from coldstart.planning.decision import Decision
 from coldstart.planning.timeline import Timeline
 from coldstart.spec.model import (
+    AUTO,
     CapacityType,
     CompileCache,
     ImageDelivery,
@@ -434,6 +435,7 @@ class StackPlan:
             if model.scaling.replicas is not None:
                 yield f"{path}.traffic", model.scaling.replicas
             yield f"{path}.scaling.waitingRequests", model.scaling.waiting_requests
-            yield f"{path}.scaling.cooldown", model.scaling.cooldown
+            if model.scaling.min_replicas == 0 or self.spec.models[name].scaling.cooldown != AUTO:
+                yield f"{path}.scaling.cooldown", model.scaling.cooldown
             if model.scaling.schedules.value:
                 yield f"{path}.scaling.schedules", model.scaling.schedules

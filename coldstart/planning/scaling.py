@@ -138,16 +138,18 @@ def _waiting(
 
 def _cooldown(bounds: ScalingSpec, load: LoadPlan | None, start_seconds: int) -> Decision[int]:
     """How long the last replica idles; it matters only to a model that may sleep."""
+    awake = f"without effect: scaling.min {bounds.min} never sleeps"
     if bounds.cooldown != AUTO:
-        return Decision(math.ceil(bounds.cooldown), "named in the stack file")
+        named = "named in the stack file"
+        return Decision(math.ceil(bounds.cooldown), f"{named}, {awake}" if bounds.min else named)
     usual = max(MIN_COOLDOWN_SECONDS, 2 * start_seconds)
     if bounds.min > 0:
-        return Decision(usual, f"without effect: scaling.min {bounds.min} never sleeps")
+        return Decision(usual, awake)
     if load is None or load.targets is None:
         return Decision(
             usual,
-            f"twice a start of {format_seconds(start_seconds)}, so that a lull does not end in the "
-            "next cold start",
+            f"twice a start of {format_seconds(start_seconds)} and never under "
+            f"{MIN_COOLDOWN_SECONDS} s, so that a lull does not end in the next cold start",
         )
     rate, allowed = load.requests_per_second, 1 - load.targets.percentile / 100
     needed = cooldown_for_share_seconds(rate, start_seconds, allowed)

@@ -132,6 +132,14 @@ def test_a_cooldown_named_in_the_stack_file_is_honoured() -> None:
     assert model.scaling.cooldown_seconds == 17 * 60
 
 
+def test_a_cooldown_of_a_model_that_never_sleeps_is_shown_only_where_it_was_named() -> None:
+    named = planned({(*SMALL, "scaling"): {"max": 6, "cooldown": "17m"}})
+    value, reason = decision(named, "qwen3-8b.scaling.cooldown")
+    assert value == 17 * 60
+    assert "without effect: scaling.min 1 never sleeps" in reason
+    assert "models.qwen3-8b.scaling.cooldown" not in dict(planned().decisions())
+
+
 def test_without_traffic_a_cooldown_is_twice_a_start() -> None:
     model = asleep({}, load=False)
     start = model.first_node.total_seconds
