@@ -59,21 +59,40 @@ class Entry(BaseModel):
 
 
 class Accelerator(Entry):
-    """One accelerator as a cloud sells it. `interconnect_gb_per_second` counts both directions."""
+    """One accelerator as a cloud sells it. `interconnect_gb_per_second` counts both directions.
+
+    `dense_tflops` is arithmetic without sparsity, in 10^12 operations a second by precision.
+    `driver_min` is None where no CUDA driver is involved.
+    """
 
     key: str
-    vendor: Literal["nvidia"]
+    vendor: Literal["nvidia", "amd"]
     resource_name: str
     marketing_name: str
     memory_gib: Positive
     memory_bandwidth_gb_per_second: Positive
-    compute_capability: Annotated[str, StringConstraints(pattern=r"^\d+\.\d$")]
-    architecture: Literal["turing", "ampere", "ada", "hopper", "blackwell"]
-    interconnect: Literal["nvlink", "pcie"]
+    compute_capability: Annotated[str, StringConstraints(pattern=r"^(\d+\.\d|gfx[0-9a-f]+)$")]
+    architecture: Literal["turing", "ampere", "ada", "hopper", "blackwell", "cdna3"]
+    interconnect: Literal["nvlink", "pcie", "infinity-fabric"]
     interconnect_gb_per_second: Positive
+    dense_tflops: dict[Precision, Positive] = Field(min_length=1)
     precisions: tuple[Precision, ...] = Field(min_length=1)
     weight_only_precisions: tuple[Precision, ...] = ()
-    driver_min: Count
+    driver_min: Count | None = None
+
+    @model_validator(mode="after")
+    def _computes(self) -> Self:
+        if "fp16" not in self.dense_tflops:
+            raise ValueError("dense_tflops must have fp16, the arithmetic of dequantised weights")
+        return self
+
+    def flops_per_second(self, precision: str) -> float:
+        """Dense operations a second for weights of `precision`.
+
+        Weights the hardware has no arithmetic for are dequantised and multiplied in 16 bit.
+        """
+        found = {str(key): tflops for key, tflops in self.dense_tflops.items()}
+        return 1e12 * found.get(precision, found["fp16"])
 
     def runs(self, precision: str) -> bool:
         """Whether weights of `precision` can be served, in hardware or dequantised on the fly."""

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from coldstart.capacity.lengths import Lengths
+from coldstart.capacity.sizing import ReplicaCapacity, Targets
 from coldstart.planning.bill import CostPlan
 from coldstart.planning.cold_start import ColdStart
 from coldstart.planning.decision import Decision
 from coldstart.planning.timeline import Timeline
 from coldstart.spec.model import (
+    AUTO,
     CapacityType,
     CompileCache,
     ImageDelivery,
@@ -185,14 +188,38 @@ class ProbePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """What a model is asked for, and what one replica of it does.
+
+    `targets` is None without an slo, `replica` then the most it can do. `durations` are the
+    seconds a request runs in a full batch. `replicas` carry the mean rate, `peak_replicas` the
+    peak.
+    """
+
+    requests_per_second: float
+    peak_requests_per_second: float
+    targets: Targets | None
+    replica: ReplicaCapacity
+    durations: Lengths
+    replicas: int
+    peak_replicas: int
+
+
+@dataclass(frozen=True, slots=True)
 class DrainPlan:
-    """How a replica stops without losing requests."""
+    """How a replica stops without losing requests.
+
+    Where traffic is known, `finish_share` of the running requests finish in an orderly stop and
+    `notice_finish_share` after a spot notice.
+    """
 
     endpoint_removal_seconds: int
     shutdown_timeout_seconds: int
     grace_seconds: int
     notice_seconds: int | None
     reason: str
+    finish_share: float | None = None
+    notice_finish_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +230,17 @@ class Trigger:
     query: str
     threshold: str
     activation_threshold: str
+
+
+@dataclass(frozen=True, slots=True)
+class CronTrigger:
+    """One KEDA cron trigger: so many replicas from `start` to `end`, both cron lines."""
+
+    name: str
+    timezone: str
+    start: str
+    end: str
+    desired_replicas: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,12 +261,16 @@ class ScalingPlan:
 
     `wake` is set when the model may scale to zero. Without it an empty query result is an error
     that leads to the fallback; with it an empty result is what zero replicas look like.
+    `waiting_requests` per replica ask for the next; `replicas` is what the peak needs, None
+    without traffic.
     """
 
     min_replicas: int
     max_replicas: int
     polling_seconds: int
-    cooldown_seconds: int
+    waiting_requests: Decision[int]
+    cooldown: Decision[int]
+    schedules: Decision[tuple[CronTrigger, ...]]
     triggers: tuple[Trigger, ...]
     fallback_replicas: int | None
     fallback_failures: int
@@ -237,6 +279,12 @@ class ScalingPlan:
     scale_down_window_seconds: int
     scale_down_period_seconds: int
     wake: WakePlan | None = None
+    replicas: Decision[int] | None = None
+
+    @property
+    def cooldown_seconds(self) -> int:
+        """How long the last replica idles before it is stopped."""
+        return self.cooldown.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +334,7 @@ class ModelPlan:
     warm_node: Timeline
     baseline: Timeline
     budget_seconds: float | None
+    load: LoadPlan | None = None
 
     @property
     def least_gpus(self) -> int:
@@ -361,3 +410,10 @@ class StackPlan:
             yield f"{path}.loadFormat", model.load_format
             yield f"{path}.compileCache", model.compile_cache.mode
             yield f"{path}.rollout", model.rollout
+            if model.scaling.replicas is not None:
+                yield f"{path}.traffic", model.scaling.replicas
+            yield f"{path}.scaling.waitingRequests", model.scaling.waiting_requests
+            if model.scaling.min_replicas == 0 or self.spec.models[name].scaling.cooldown != AUTO:
+                yield f"{path}.scaling.cooldown", model.scaling.cooldown
+            if model.scaling.schedules.value:
+                yield f"{path}.scaling.schedules", model.scaling.schedules

@@ -1,23 +1,21 @@
-"""How a replica starts, scales, rolls over and stops: probe, scaling, rollout, drain."""
+"""How a replica starts, rolls over and stops: probe, rollout, drain."""
 
 from __future__ import annotations
 
 import math
 
+from coldstart.capacity.drain import (
+    earlier,
+    finish_share,
+    notice_window,
+    spot_notice_seconds,
+    stop_window,
+)
 from coldstart.catalog import Catalog, EngineVersion
 from coldstart.planning.cold_start import ColdStart, predict
 from coldstart.planning.decision import Decision, Rejection
-from coldstart.planning.model import (
-    DrainPlan,
-    PoolPlan,
-    ProbePlan,
-    RolloutPlan,
-    ScalingPlan,
-    Trigger,
-    WakePlan,
-)
-from coldstart.planning.timeline import Timeline
-from coldstart.spec.model import AUTO, CapacityType, ModelSpec
+from coldstart.planning.model import DrainPlan, LoadPlan, PoolPlan, ProbePlan, RolloutPlan
+from coldstart.spec.model import CapacityType, ModelSpec, Platform
 from coldstart.units import format_seconds
 
 PROBE_PERIOD_SECONDS = 2
@@ -29,10 +27,6 @@ ENDPOINT_REMOVAL_SECONDS = 15
 200 and new requests with 500 (vLLM launcher, --shutdown-timeout)."""
 TEARDOWN_SECONDS = 15
 """Engine exit after the last request: 5 to 8 s seen without a GPU, more with NCCL."""
-MIN_COOLDOWN_SECONDS = 300
-POLLING_SECONDS = 5
-DEFAULT_WAITING_REQUESTS = 5
-"""Requests that wait per replica before the next is asked for, where no traffic is known."""
 
 
 def probe_plan(worst: ColdStart, engine: EngineVersion, catalog: Catalog) -> ProbePlan:
@@ -43,63 +37,44 @@ def probe_plan(worst: ColdStart, engine: EngineVersion, catalog: Catalog) -> Pro
     return ProbePlan(PROBE_PERIOD_SECONDS, math.ceil(budget / PROBE_PERIOD_SECONDS), covers)
 
 
-def drain_plan(model_spec: ModelSpec, pool: PoolPlan, catalog: Catalog) -> DrainPlan:
+CLOUDS = {Platform.EKS: "aws"}
+"""Whose spot notice counts, by platform."""
+
+
+def drain_plan(
+    model_spec: ModelSpec,
+    pool: PoolPlan,
+    platform: Platform,
+    catalog: Catalog,
+    load: LoadPlan | None = None,
+) -> DrainPlan:
+    """Time for the longest request, and which of the running ones finish."""
     shutdown = math.ceil(model_spec.max_request_duration)
     grace = ENDPOINT_REMOVAL_SECONDS + shutdown + TEARDOWN_SECONDS
     spot = any(CapacityType.SPOT in p.capacity_types for p in pool.capacity.value)
-    notice = int(catalog.limit("spot_interruption_notice_seconds").value) if spot else None
+    notice = int(spot_notice_seconds(CLOUDS[platform], catalog)) if spot else None
+    orderly = stop_window(ENDPOINT_REMOVAL_SECONDS, shutdown)
+    share = None if load is None else finish_share(load.durations, orderly.running_seconds)
     reason = f"requests of up to {format_seconds(shutdown)} finish"
-    if notice is not None and grace > notice:
-        left = notice - ENDPOINT_REMOVAL_SECONDS - TEARDOWN_SECONDS
-        reason += (
-            f"; a spot interruption leaves {notice} s, so there only those of up to {left} s "
-            "do: clients must retry the rest"
-        )
-    return DrainPlan(ENDPOINT_REMOVAL_SECONDS, shutdown, grace, notice, reason)
+    if share is not None:
+        reason += f", {_percent(share)} of those that run when a replica stops"
+    after_notice = None
+    if notice is not None:
+        window = earlier(orderly, notice_window(notice, ENDPOINT_REMOVAL_SECONDS, TEARDOWN_SECONDS))
+        if load is not None:
+            after_notice = finish_share(load.durations, window.running_seconds)
+        if grace > notice:
+            reason += (
+                f"; a spot interruption leaves {notice} s, so there only those of up to "
+                f"{window.arriving_seconds:.0f} s do"
+                + (f", {_percent(after_notice)} of the running ones" if after_notice else "")
+                + ": clients must retry the rest"
+            )
+    return DrainPlan(ENDPOINT_REMOVAL_SECONDS, shutdown, grace, notice, reason, share, after_notice)
 
 
-def scaling_plan(
-    name: str, model_spec: ModelSpec, first: Timeline, concurrent_requests: int
-) -> ScalingPlan:
-    """`concurrent_requests` is what one replica runs at once; `first` its start on a new node."""
-    bounds = model_spec.scaling
-    chosen = f'{{namespace="{name}"}}'
-    start_seconds = math.ceil(first.total_seconds)
-    waiting = bounds.waiting_requests
-    if waiting == AUTO:
-        waiting = DEFAULT_WAITING_REQUESTS
-    return ScalingPlan(
-        min_replicas=bounds.min,
-        max_replicas=bounds.max,
-        polling_seconds=POLLING_SECONDS,
-        cooldown_seconds=max(MIN_COOLDOWN_SECONDS, 2 * start_seconds),
-        triggers=(
-            Trigger(
-                "waiting",
-                f"sum(vllm:num_requests_waiting{chosen})",
-                str(waiting),
-                "0",
-            ),
-            Trigger(
-                "kv-cache",
-                f"100 * sum(vllm:kv_cache_usage_perc{chosen})",
-                str(bounds.kv_cache_percent),
-                "1",
-            ),
-        ),
-        # KEDA counts a fallback as activity, so an outage of Prometheus would wake every sleeping
-        # model; without one it sleeps on, and held requests still wake it.
-        fallback_replicas=bounds.min if bounds.min > 0 else None,
-        fallback_failures=3,
-        scale_up_pods=max(1, math.ceil(bounds.max / 2)),
-        scale_up_period_seconds=15,
-        scale_down_window_seconds=max(MIN_COOLDOWN_SECONDS, start_seconds),
-        scale_down_period_seconds=max(60, start_seconds),
-        # The proxy counts running requests too; a slow start must not end in a gateway timeout.
-        wake=WakePlan(concurrent_requests + waiting, PROBE_SAFETY_FACTOR * start_seconds)
-        if bounds.min == 0
-        else None,
-    )
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %" if share < 0.9995 else "nearly all"
 
 
 def rollout_plan(gpus: int, surge_gpus: int) -> Decision[RolloutPlan]:

@@ -12,6 +12,7 @@ from coldstart.errors import UserError
 from coldstart.planning.context import Context, ImageFacts
 from coldstart.planning.cost import cost_plan
 from coldstart.planning.decision import Decision, PlanError, Rejection
+from coldstart.planning.load import load_errors, load_notes
 from coldstart.planning.model import (
     ChartPlan,
     ClusterPlan,
@@ -73,7 +74,11 @@ def plan_stack(spec: StackSpec, catalog: Catalog | None = None) -> StackPlan:
             model = _caught(errors, partial(plan_model, name, context, pools[model_spec.node_pool]))
             if model is not None:
                 models[name] = model
-    errors += [*_name_errors(pools), *_capacity_errors(pools, models, known)]
+    errors += [
+        *_name_errors(pools),
+        *_capacity_errors(pools, models, known),
+        *load_errors(models, pools, known),
+    ]
     if errors or network is None:
         raise PlanFailedError(spec, errors)
     models = _with_surge(pools, models)
@@ -92,7 +97,7 @@ def plan_stack(spec: StackSpec, catalog: Catalog | None = None) -> StackPlan:
         pull_through=mirrors,
         shared_file_system=shared,
         cost=cost_plan(spec, network, cluster, pools, models, known),
-        notes=_notes(spec, pools, models),
+        notes=(*_notes(spec, pools, models), *load_notes(models, pools, known)),
     )
 
 

@@ -15,8 +15,10 @@ from coldstart.planning.context import Context
 from coldstart.planning.decision import Candidate, Decision, PlanError, Rejection, choose
 from coldstart.planning.distribution import Distribution, from_measurement
 from coldstart.planning.fit import STREAMER_BUFFER_MIB, Placement, place
+from coldstart.planning.load import load_plan
 from coldstart.planning.model import CompileCachePlan, HostPlan, ModelPlan, PoolPlan
-from coldstart.planning.operation import drain_plan, probe_plan, rollout_plan, scaling_plan
+from coldstart.planning.operation import drain_plan, probe_plan, rollout_plan
+from coldstart.planning.scaling import scaling_plan
 from coldstart.planning.timeline import Timeline
 from coldstart.render.engine import engine_arguments, engine_environment
 from coldstart.spec.model import (
@@ -53,13 +55,14 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
     start = replace(ways.start(weights.value, cache.value), measured=_measured(model_spec))
     lines = {case: predict(start, catalog, case) for case in Case}
     _check_measurements(path, model_spec, lines.values())
-    first = lines[Case.FIRST_NODE]
+    first, further = lines[Case.FIRST_NODE], lines[Case.NEXT_REPLICA]
     fit = placement.fit
     load_format, loader_config = _loader(
         path, model_spec, weights.value, fit.tensor_parallel, engine
     )
     _check_budget(path, model_spec, first)
-    drain = drain_plan(model_spec, pool, catalog)
+    load = load_plan(path, model_spec, model, catalog.accelerator(pool.accelerator), fit, catalog)
+    drain = drain_plan(model_spec, pool, context.spec.platform, catalog, load)
     arguments = engine_arguments(
         name=name,
         fit=fit,
@@ -95,15 +98,24 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
         environment=environment,
         probe=probe_plan(altered(start, compile_cache=CompileCache.NONE), engine, catalog),
         drain=drain,
-        scaling=scaling_plan(name, model_spec, first, fit.max_num_seqs),
+        scaling=scaling_plan(
+            name,
+            model_spec,
+            catalog,
+            first_start_seconds=first.total_seconds,
+            next_start_seconds=further.total_seconds,
+            concurrent_requests=fit.max_num_seqs,
+            load=load,
+        ),
         rollout=rollout_plan(fit.tensor_parallel, surge_gpus=0),
         start=start,
-        cold_start=lines[Case.NEXT_REPLICA],
+        cold_start=further,
         first_node=first,
         from_zero=lines[Case.FROM_ZERO],
         warm_node=lines[Case.WARM_NODE],
         baseline=baseline(start, catalog),
         budget_seconds=model_spec.cold_start_budget,
+        load=load,
     )
 
 

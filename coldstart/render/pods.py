@@ -13,7 +13,7 @@ from coldstart.render.engine import CACHE_ROOT, PORT
 from coldstart.spec.model import CompileCache, WeightsPath
 
 if TYPE_CHECKING:
-    from coldstart.planning.model import ModelPlan, PoolPlan, Taint
+    from coldstart.planning.model import CronTrigger, ModelPlan, PoolPlan, Taint
 
 SCRIPTS = Path(__file__).with_name("scripts")
 CACHE_MOUNT = str(Path(CACHE_ROOT).parent)
@@ -262,6 +262,24 @@ def prometheus_trigger(model: ModelPlan, index: int, server: str) -> dict[str, A
     }
 
 
+def cron_trigger(trigger: CronTrigger) -> dict[str, Any]:
+    """One KEDA cron trigger (kedacore/keda v2.20.2, pkg/scalers/cron_scaler.go).
+
+    The largest figure of all triggers counts, so load may ask for more than a schedule; while it is
+    active the schedule also wakes a model from zero and keeps it up.
+    """
+    return {
+        "type": "cron",
+        "name": trigger.name,
+        "metadata": {
+            "timezone": trigger.timezone,
+            "start": trigger.start,
+            "end": trigger.end,
+            "desiredReplicas": str(trigger.desired_replicas),
+        },
+    }
+
+
 __all__ = [
     "CACHE_MOUNT",
     "CACHE_ROOT",
@@ -273,6 +291,7 @@ __all__ = [
     "STAGING_MOUNT",
     "awaited_files",
     "compile_cache_archive",
+    "cron_trigger",
     "digest",
     "fetch_seconds",
     "fills_a_node",

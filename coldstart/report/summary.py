@@ -7,7 +7,15 @@ from dataclasses import asdict, is_dataclass
 from enum import Enum
 from typing import Any
 
-from coldstart.planning import CostPlan, KarpenterPool, ModelPlan, RolloutPlan, StackPlan, Timeline
+from coldstart.planning import (
+    CostPlan,
+    CronTrigger,
+    KarpenterPool,
+    ModelPlan,
+    RolloutPlan,
+    StackPlan,
+    Timeline,
+)
 from coldstart.planning.percentiles import percentiles
 
 
@@ -21,6 +29,10 @@ def shown(value: Any) -> str:
         return ", ".join(
             f"{p.name} ({'/'.join(p.capacity_types)}{f', weight {p.weight}' if p.weight else ''})"
             for p in value
+        )
+    if isinstance(value, tuple) and all(isinstance(item, CronTrigger) for item in value):
+        return "; ".join(
+            f"{c.desired_replicas} from {c.start} to {c.end} {c.timezone}" for c in value
         )
     return str(value.value if isinstance(value, Enum) else value)
 

@@ -104,6 +104,7 @@ def scaled_object(args: ScalingArgs) -> dict[str, Any]:
         pods.prometheus_trigger(model, index, args.prometheus)
         for index in range(len(plan.triggers))
     ]
+    triggers += [pods.cron_trigger(schedule) for schedule in plan.schedules.value]
     if plan.wake is not None:
         # Pushed, not polled: the first held request wakes the model at once.
         triggers.append(

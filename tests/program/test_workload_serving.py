@@ -345,6 +345,23 @@ def test_a_model_at_zero_is_woken_by_the_requests_a_proxy_holds() -> None:
     assert "entry.chat.svc" in route.at("spec.rules.0.hosts")
 
 
+def test_a_schedule_is_a_cron_trigger_beside_those_that_wake_from_zero() -> None:
+    recorded = runs.served(runs.scheduled_plan())
+    (planned,) = runs.scheduled_plan().models["chat"].scaling.schedules.value
+    scaled = recorded.one("ScaledObject", "chat")
+    triggers = {trigger["name"]: trigger for trigger in scaled.at("spec.triggers")}
+    assert [t["type"] for t in triggers.values()] == [
+        "prometheus", "prometheus", "cron", "external-push",
+    ]  # fmt: skip
+    assert triggers["schedule-0"]["metadata"] == {
+        "timezone": "Europe/Berlin",
+        "start": planned.start,
+        "end": "0 18 * * mon,fri",
+        "desiredReplicas": "2",
+    }
+    assert crds.check(recorded.custom_objects()) == []
+
+
 def test_without_a_model_at_zero_there_is_no_waking_proxy() -> None:
     recorded = runs.run(runs.STREAM)
     assert recorded.of_type("InterceptorRoute") == []

@@ -103,6 +103,23 @@ def fleet_plan() -> StackPlan:
     )
 
 
+@cache
+def scheduled_plan() -> StackPlan:
+    """A model that sleeps and is woken for the working hours of two days."""
+    hours = {
+        "days": ["mon", "fri"],
+        "start": "08:30",
+        "until": "18:00",
+        "timezone": "Europe/Berlin",
+        "replicas": 2,
+    }
+    return planned(
+        stack_spec(
+            {"chat": {"weights": STREAM, "scaling": {"min": 0, "max": 3, "schedules": [hours]}}}
+        )
+    )
+
+
 def contract_of(plan: StackPlan, ready: tuple[pulumi.Resource, ...]) -> ClusterContract:
     """A cluster that fits `plan`."""
     shared = SharedFileSystem(

@@ -118,7 +118,8 @@ def test_asking_for_an_unknown_accelerator_names_the_known_ones(catalog: Catalog
 
 
 def test_no_bf16_on_turing_and_no_fp8_arithmetic_on_ampere(catalog: Catalog) -> None:
-    for accelerator in catalog.accelerators.values():
+    nvidia = [a for a in catalog.accelerators.values() if a.vendor == "nvidia"]
+    for accelerator in nvidia:
         major = float(accelerator.compute_capability)
         assert ("bf16" in accelerator.precisions) == (major >= 8.0), accelerator.key
         assert ("fp8" in accelerator.precisions) == (major >= 8.9), accelerator.key
@@ -126,8 +127,28 @@ def test_no_bf16_on_turing_and_no_fp8_arithmetic_on_ampere(catalog: Catalog) -> 
     assert not catalog.accelerator("nvidia-t4-16gb").runs("mxfp4")
 
 
-def test_every_accelerator_can_be_rented(catalog: Catalog) -> None:
-    for key in catalog.accelerators:
+def test_arithmetic_is_given_for_what_the_hardware_computes_and_never_with_sparsity(
+    catalog: Catalog,
+) -> None:
+    for accelerator in catalog.accelerators.values():
+        known = accelerator.dense_tflops
+        assert set(known) <= {*accelerator.precisions}, accelerator.key
+        assert ("fp8" in known) == ("fp8" in accelerator.precisions), accelerator.key
+        for eight_bit in {"fp8", "int8"} & set(known):
+            assert 1.9 < known[eight_bit] / known["fp16"] < 2.1, accelerator.key
+    assert catalog.accelerator("nvidia-h100-80gb").dense_tflops["bf16"] == 989
+
+
+def test_weights_without_arithmetic_of_their_own_are_multiplied_in_16_bit(
+    catalog: Catalog,
+) -> None:
+    ampere = catalog.accelerator("nvidia-a100-80gb")
+    assert ampere.flops_per_second("fp8") == ampere.flops_per_second("bf16") == 312e12
+    assert ampere.flops_per_second("int8") == 624e12
+
+
+def test_every_nvidia_accelerator_can_be_rented(catalog: Catalog) -> None:
+    for key in (k for k, a in catalog.accelerators.items() if a.vendor == "nvidia"):
         assert catalog.instances_with(key), f"{key} is on no instance type"
 
 

@@ -1,0 +1,188 @@
+"""What a model is asked for, and how many replicas of it that takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from coldstart.capacity.lengths import Lengths
+from coldstart.capacity.sizing import (
+    SpeedAt,
+    Targets,
+    UnreachableTargetError,
+    capacity_plan,
+    replica_capacity,
+    replicas_for,
+)
+from coldstart.capacity.throughput import achieved, engine_speed
+from coldstart.capacity.warm import WarmCosts
+from coldstart.catalog import Accelerator, Catalog, Model
+from coldstart.planning.decision import Decision, PlanError
+from coldstart.planning.model import FitPlan, LoadPlan, ModelPlan, PoolPlan
+from coldstart.spec.model import LengthSpec, ModelSpec, TrafficSpec
+from coldstart.units import GIB, format_seconds
+
+ANY = Targets(math.inf, math.inf)
+ESTIMATE = "estimated from the GPU's bandwidth and arithmetic, measured engines differ by a fifth"
+
+
+def lengths(spec: LengthSpec) -> Lengths:
+    """Tokens of the stack file as a distribution."""
+    return Lengths(spec.mean, spec.p95)
+
+
+def speed_at(
+    traffic: TrafficSpec, model: Model, accelerator: Accelerator, fit: FitPlan, catalog: Catalog
+) -> SpeedAt:
+    """The speed of a replica under this traffic, by the sequences that run at once."""
+    figures = achieved(catalog)
+    prompt, output = traffic.prompt_tokens.mean, traffic.output_tokens.mean
+    cache_bytes = fit.kv_cache_gib * GIB * fit.tensor_parallel
+
+    return lambda running: engine_speed(
+        model,
+        accelerator,
+        figures,
+        precision=fit.precision,
+        kv_bytes_per_token=cache_bytes / max(fit.kv_cache_tokens, 1),
+        context_tokens=prompt + output / 2,
+        prompt_tokens=prompt,
+        tensor_parallel=fit.tensor_parallel,
+        running=running,
+    )
+
+
+def load_plan(
+    path: str,
+    spec: ModelSpec,
+    model: Model,
+    accelerator: Accelerator,
+    fit: FitPlan,
+    catalog: Catalog,
+) -> LoadPlan | None:
+    """What the traffic asks of a replica; None when the stack file names no traffic.
+
+    Raises PlanError for targets that no number of replicas keeps.
+    """
+    traffic = spec.traffic
+    if traffic is None:
+        return None
+    targets = (
+        Targets(spec.slo.ttft, spec.slo.tpot, spec.slo.percentile) if spec.slo is not None else None
+    )
+    try:
+        replica = replica_capacity(
+            speed_at(traffic, model, accelerator, fit, catalog),
+            lengths(traffic.prompt_tokens),
+            lengths(traffic.output_tokens),
+            targets or ANY,
+            kv_cache_tokens=fit.kv_cache_tokens,
+            max_num_seqs=fit.max_num_seqs,
+        )
+    except UnreachableTargetError as error:
+        digits = f"{math.ceil(1000 * error.least_seconds)}ms"
+        raise PlanError(
+            f"{path}.slo.{error.bound}",
+            f"{error} on {fit.tensor_parallel} x {accelerator.marketing_name} ({ESTIMATE}). Use "
+            f"{error.bound}: {digits} or more, a larger tensorParallel, or a faster accelerator",
+        ) from None
+    peak = traffic.peak_requests_per_second or traffic.requests_per_second
+    return LoadPlan(
+        requests_per_second=traffic.requests_per_second,
+        peak_requests_per_second=peak,
+        targets=targets,
+        replica=replica,
+        durations=Lengths.with_cv(replica.service_seconds, replica.service_cv),
+        replicas=replicas_for(traffic.requests_per_second, replica),
+        peak_replicas=replicas_for(peak, replica),
+    )
+
+
+def replicas_decision(load: LoadPlan, spec: ModelSpec, start_seconds: float) -> Decision[int]:
+    """Replicas the peak needs, what one of them does, and what waits until the last is ready."""
+    replica = load.replica
+    kept = (
+        f"{replica.requests_per_second:.3g} requests/s within the targets"
+        if load.targets is not None
+        else f"{replica.requests_per_second:.3g} requests/s at most (no slo is given)"
+    )
+    bound = f", bound by {BOUND_WORDS[replica.bound]}" if load.targets is not None else ""
+    reason = (
+        f"a replica runs {replica.concurrency} requests at once and does {kept}{bound}; "
+        f"{load.requests_per_second:g} requests/s need {load.replicas}, the peak of "
+        f"{load.peak_requests_per_second:g} needs {load.peak_replicas}"
+    )
+    if spec.scaling.min < load.peak_replicas:
+        at_once = math.ceil(load.peak_requests_per_second * replica.service_seconds)
+        surge = capacity_plan(at_once, replica.concurrency, spec.scaling.min)
+        if surge.requests_waiting:
+            reason += (
+                f"; with scaling.min {spec.scaling.min} a jump to the peak leaves "
+                f"{surge.requests_waiting} of {at_once} requests waiting for "
+                f"{format_seconds(start_seconds)}"
+            )
+    return Decision(load.peak_replicas, reason)
+
+
+BOUND_WORDS: Mapping[str, str] = {
+    "ttft": "the time to first token",
+    "tpot": "the time per output token",
+    "kv-cache": "KV cache memory",
+    "max-num-seqs": "maxConcurrency",
+}
+
+
+def warm_costs(model: ModelPlan, replicas_per_node: int, usd_per_node_hour: float) -> WarmCosts:
+    """What warm capacity for this model costs and saves, by the plan's own cold starts."""
+    warm, cold = model.warm_node.total_seconds, model.cold_start.total_seconds
+    return WarmCosts(usd_per_node_hour, replicas_per_node, min(warm, cold), cold)
+
+
+def load_errors(
+    models: Mapping[str, ModelPlan], pools: Mapping[str, PoolPlan], catalog: Catalog
+) -> list[PlanError]:
+    """A maximum that finishes less than the peak brings: the queue would grow without end."""
+    return [
+        PlanError(f"models.{name}.scaling.max", _too_few(model, load, pools, catalog))
+        for name, model in models.items()
+        if (load := model.load) is not None
+        and model.scaling.max_replicas * load.replica.throughput_per_second
+        <= load.peak_requests_per_second
+    ]
+
+
+def load_notes(
+    models: Mapping[str, ModelPlan], pools: Mapping[str, PoolPlan], catalog: Catalog
+) -> list[str]:
+    """A maximum that finishes the peak, but later than the targets say."""
+    return [
+        f"models.{name}.scaling.max: {_too_few(model, load, pools, catalog)}"
+        for name, model in models.items()
+        if (load := model.load) is not None and model.scaling.max_replicas < load.peak_replicas
+    ]
+
+
+def _too_few(
+    model: ModelPlan, load: LoadPlan, pools: Mapping[str, PoolPlan], catalog: Catalog
+) -> str:
+    pool = pools[model.pool]
+    expected = catalog.instance(model.expected_instance_type)
+    per_node = max(1, expected.accelerator_count // model.fit.tensor_parallel)
+    needed = load.peak_replicas
+    nodes = -(-needed // per_node)
+    have = model.scaling.max_replicas
+    finished = have * load.replica.throughput_per_second
+    what = (
+        f"{have} replicas finish at most {finished:.3g} requests/s, fewer than the peak of "
+        f"{load.peak_requests_per_second:g}: the queue would grow without end"
+        if finished <= load.peak_requests_per_second
+        else f"{have} replicas do not keep the targets at the peak of "
+        f"{load.peak_requests_per_second:g} requests/s"
+    )
+    works = f"Use max: {needed}"
+    if nodes > pool.max_nodes:
+        works += f" and maxNodes: {nodes} of pool {pool.name}"
+    return (
+        f"{what}; {needed} replicas on {nodes} nodes of {expected.name} would do ({ESTIMATE}). "
+        f"{works}"
+    )

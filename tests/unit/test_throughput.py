@@ -1,0 +1,202 @@
+"""The roofline of a replica against its ceilings and against published measurements."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coldstart.capacity.speed import EngineSpeed
+from coldstart.capacity.throughput import (
+    CEILING,
+    achieved,
+    decode_ceiling_tokens_per_second,
+    engine_speed,
+    weight_bytes_read,
+)
+from coldstart.catalog import Model, load
+
+CATALOG = load()
+FIGURES = achieved(CATALOG)
+H100, MI300X = CATALOG.accelerator("nvidia-h100-80gb"), CATALOG.accelerator("amd-mi300x-192gb")
+KV_BYTES = {
+    "Qwen/Qwen3-8B": 147_456,
+    "Qwen/Qwen3-14B": 163_840,
+    "Qwen/Qwen3-32B": 262_144,
+    "openai/gpt-oss-120b": 73_728,
+}
+QWEN2_VL_72B = Model.model_validate(
+    {
+        **CATALOG.model("Qwen/Qwen3-32B").model_dump(),
+        "name": "Qwen/Qwen2-VL-72B-Instruct",
+        "parameters_billion": 73.4,
+        "active_parameters_billion": 73.4,
+        "layers": 80,
+        "hidden_size": 8192,
+        "weight_bytes": {"bf16": 146_800_000_000},
+        "source": "https://huggingface.co/Qwen/Qwen2-VL-72B-Instruct (config.json)",
+    }
+)
+
+
+def speed(name: str, *, context: float, running: float = 1, **more: object) -> EngineSpeed:
+    model = CATALOG.model(name)
+    arguments = {"precision": model.native_precision, "accelerator": H100, **more}
+    return engine_speed(
+        model,
+        arguments.pop("accelerator"),  # type: ignore[arg-type]
+        FIGURES,
+        kv_bytes_per_token=KV_BYTES[name],
+        context_tokens=context,
+        running=running,
+        **arguments,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(
+    ("weights_gb", "tokens_per_second"), [(14, 239.3), (7, 478.6), (140, 23.9)]
+)
+def test_the_decode_ceilings_of_seed_004_are_reproduced(
+    weights_gb: float, tokens_per_second: float
+) -> None:
+    assert round(decode_ceiling_tokens_per_second(3350, weights_gb), 1) == tokens_per_second
+
+
+def test_without_overhead_the_roofline_is_the_ceiling_of_weights_alone() -> None:
+    model = CATALOG.model("Qwen/Qwen3-8B")
+    perfect = engine_speed(
+        model, H100, CEILING, precision="bf16", kv_bytes_per_token=147_456, context_tokens=1000
+    )
+    ceiling = decode_ceiling_tokens_per_second(3350, model.checkpoint_bytes / 1e9)
+    assert 1 / perfect.step_seconds == pytest.approx(ceiling)
+
+
+def test_seed_002_measured_39_6_ms_over_a_floor_of_27_ms_and_15_percent_are_missed_at_most() -> (
+    None
+):
+    """8,192 prompt and 1,024 output tokens, one request at a time, bf16, one MI300X."""
+    arguments = {"precision": "bf16", "kv_bytes_per_token": 327_680, "context_tokens": 8192 + 512}
+    floor = engine_speed(QWEN2_VL_72B, MI300X, CEILING, **arguments)  # type: ignore[arg-type]
+    assert 1000 * floor.step_seconds == pytest.approx(27, abs=1)
+    estimate = 1000 * engine_speed(QWEN2_VL_72B, MI300X, FIGURES, **arguments).tpot_seconds(1)  # type: ignore[arg-type]
+    assert estimate == pytest.approx(39.6, rel=0.15)
+    assert estimate < 39.6, "the share of bandwidth was measured on NVIDIA GPUs"
+
+
+def test_gpt_oss_120b_on_mi300x_is_estimated_2_8_times_faster_than_seed_001_measured() -> None:
+    """154 tokens/s were measured; ROCm ran MXFP4 weights far from the memory's speed.
+
+    The error is in the open: on this pair the user's own measurement has to replace the estimate.
+    """
+    fast = speed("openai/gpt-oss-120b", accelerator=MI300X, context=500)
+    assert 1 / fast.tpot_seconds(1) / 154 == pytest.approx(2.8, abs=0.1)
+    # 322 ms to the first token were measured for a prompt the author does not state; a thousand
+    # tokens would be read in a tenth of it.
+    assert fast.prefill_seconds(1000) + fast.tpot_seconds(1) < 0.322
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "running", "context", "measured_ms"),
+    [
+        ("Qwen/Qwen3-8B", 1, 8.0, 423, 8.20),
+        ("Qwen/Qwen3-8B", 1, 63.9, 422, 13.95),
+        ("Qwen/Qwen3-8B", 1, 127.8, 420, 20.70),
+        ("Qwen/Qwen3-8B", 1, 32.0, 4335, 16.87),
+        ("Qwen/Qwen3-14B", 1, 31.9, 405, 15.01),
+        ("Qwen/Qwen3-14B", 1, 59.0, 3605, 28.07),
+        ("Qwen/Qwen3-32B", 1, 16.0, 413, 26.35),
+        ("Qwen/Qwen3-32B", 2, 63.9, 417, 22.45),
+        ("Qwen/Qwen3-32B", 2, 63.8, 3779, 32.28),
+    ],
+)
+def test_dense_models_on_h100_are_within_10_percent_of_published_token_times(
+    name: str, gpus: int, running: float, context: float, measured_ms: float
+) -> None:
+    """Median between tokens, vLLM, ML.ENERGY leaderboard at 0cd52dab; prompt lengths assumed."""
+    found = speed(name, context=context, tensor_parallel=gpus).tpot_seconds(running)
+    assert 1000 * found == pytest.approx(measured_ms, rel=0.10)
+
+
+@pytest.mark.parametrize(
+    ("running", "measured_ms"), [(8.0, 9.86), (16.0, 13.23), (32.0, 17.96), (64.0, 24.15)]
+)
+def test_a_mixture_of_experts_on_h100_is_within_25_percent_of_published_token_times(
+    running: float, measured_ms: float
+) -> None:
+    found = speed("openai/gpt-oss-120b", context=1120, running=running).tpot_seconds(running)
+    assert 1000 * found == pytest.approx(measured_ms, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("precision", "prompt", "measured_ms"),
+    [
+        ("bf16", 1024, 34.3),
+        ("bf16", 2048, 61.3),
+        ("bf16", 8192, 253.9),
+        ("fp8", 1024, 29.3),
+        ("fp8", 2048, 50.3),
+        ("fp8", 8192, 205.1),
+    ],
+)
+def test_the_first_token_of_qwen3_8b_on_h100_is_within_10_percent_of_what_was_published(
+    precision: str, prompt: int, measured_ms: float
+) -> None:
+    """One request at a time, 95th percentile, vLLM 0.30, silybench-data at 93e48873."""
+    found = speed("Qwen/Qwen3-8B", precision=precision, context=prompt, prompt_tokens=prompt)
+    first = found.prefill_seconds(prompt) + found.tpot_seconds(1)
+    assert 1000 * first == pytest.approx(measured_ms, rel=0.10)
+
+
+def test_one_token_of_a_mixture_reads_its_share_and_a_large_batch_everything() -> None:
+    model = CATALOG.model("openai/gpt-oss-120b")
+    share = model.active_parameters_billion / model.parameters_billion
+    assert weight_bytes_read(model, "mxfp4", 1) == pytest.approx(model.checkpoint_bytes * share)
+    assert weight_bytes_read(model, "mxfp4", 500) == pytest.approx(model.checkpoint_bytes)
+    dense = CATALOG.model("Qwen/Qwen3-8B")
+    assert weight_bytes_read(dense, "bf16", 1) == dense.checkpoint_bytes
+
+
+def test_a_slow_link_between_gpus_costs_prefill_more_than_a_fast_one() -> None:
+    fast = speed("Qwen/Qwen3-32B", context=1000, tensor_parallel=2)
+    pcie = H100.model_copy(update={"interconnect": "pcie", "interconnect_gb_per_second": 64})
+    slow = speed("Qwen/Qwen3-32B", context=1000, tensor_parallel=2, accelerator=pcie)
+    assert slow.prefill_tokens_per_second < 0.8 * fast.prefill_tokens_per_second
+    assert slow.step_seconds_per_sequence > fast.step_seconds_per_sequence
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    name=st.sampled_from(sorted(KV_BYTES)),
+    factor=st.floats(1.01, 10),
+    running=st.integers(1, 256),
+    context=st.integers(1, 30_000),
+    gpus=st.sampled_from([1, 2, 4, 8]),
+)
+def test_more_bandwidth_arithmetic_or_linkage_never_makes_a_replica_slower(
+    name: str, factor: float, running: int, context: int, gpus: int
+) -> None:
+    base = speed(name, context=context, running=running, tensor_parallel=gpus)
+    for update in (
+        {"memory_bandwidth_gb_per_second": H100.memory_bandwidth_gb_per_second * factor},
+        {"dense_tflops": {k: v * factor for k, v in H100.dense_tflops.items()}},
+        {"interconnect_gb_per_second": H100.interconnect_gb_per_second * factor},
+    ):
+        better = speed(
+            name,
+            context=context,
+            running=running,
+            tensor_parallel=gpus,
+            accelerator=H100.model_copy(update=update),
+        )
+        assert better.tpot_seconds(running) <= base.tpot_seconds(running)
+        assert better.prefill_tokens_per_second >= base.prefill_tokens_per_second
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(KV_BYTES)), st.integers(1, 200), st.integers(1, 20_000))
+def test_a_larger_batch_or_a_longer_context_never_writes_tokens_faster(
+    name: str, running: int, context: int
+) -> None:
+    at = speed(name, context=context, running=running).tpot_seconds(running)
+    assert speed(name, context=context, running=running + 1).tpot_seconds(running + 1) >= at
+    assert speed(name, context=context + 100, running=running).tpot_seconds(running) >= at
