@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from coldstart.catalog import CatalogError
-from coldstart.cli import lint, text
+from coldstart.cli import lint, simulate, text
 from coldstart.cli.cluster import cluster_app
 from coldstart.cli.rehearsal import Done, outcome_data, preview_stack, rehearse_stack, up_stack
 from coldstart.cli.target import Target
@@ -43,6 +43,7 @@ app = typer.Typer(
 app.add_typer(cluster_app, name="cluster")
 app.command()(lint.lint)
 app.command()(lint.rules)
+app.command()(simulate.simulate)
 StackArgument = Annotated[str, typer.Argument(help="A file stacks/Pulumi.<STACK>.yaml.")]
 RootOption = Annotated[Path, typer.Option("--root", hidden=True, help="Another checkout.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data for machines.")]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from coldstart.capacity.speed import EngineSpeed
@@ -27,6 +29,7 @@ from coldstart.simulation.keda import (
     Signal,
     Trigger,
 )
+from coldstart.simulation.schedules import cron_triggers
 from coldstart.simulation.trace import Trace
 
 _SIGNAL_PHASE = "signal"
@@ -44,15 +47,17 @@ def from_plan(
     usd_per_node_hour: float | None = None,
     start_p95_over_p50: float = 1.0,
     interruptions_per_node_hour: float = 0.0,
+    starts_at: datetime | None = None,
     seed: int = 1,
 ) -> SimulationInput:
     """What `simulate` is given for a model of a stack.
 
     The trace begins with the model at its `scaling.min` and warm nodes running. The model has its
     pool to itself. Requests reach replicas through a Service, hence `random`. A node costs the
-    catalog's price on demand where none is given.
+    catalog's price on demand where none is given. `starts_at` is the clock's second 0 for
+    schedules, where the trace does not say it; each begins as early as a first node takes.
 
-    Raises SimulationError for a model that the stack does not have.
+    Raises SimulationError for a model that the stack does not have, or a missing clock.
     """
     model = plan.models.get(model_name)
     if model is None:
@@ -64,7 +69,14 @@ def from_plan(
         usd_per_node_hour = price.on_demand_usd_per_hour if price else None
     pool = plan.pools[model.pool]
     instance = known_catalog.instance(model.expected_instance_type)
-    slo = plan.spec.models[model_name].slo
+    spec = plan.spec.models[model_name]
+    slo, scaling = spec.slo, scaled_object(model)
+    crons = cron_triggers(
+        spec.scaling.schedules,
+        trace.starts_at or starts_at,
+        trace.seconds,
+        model.first_node.total_seconds,
+    )
     wake = model.scaling.wake
     return SimulationInput(
         trace=trace,
@@ -85,7 +97,7 @@ def from_plan(
             start_p95_over_p50,
             interruptions_per_node_hour,
         ),
-        scaling=scaled_object(model),
+        scaling=replace(scaling, triggers=(*scaling.triggers, *crons)),
         initial_replicas=model.scaling.min_replicas,
         routing=routing,
         hold_seconds=wake.hold_seconds if wake else None,

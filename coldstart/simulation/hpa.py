@@ -61,12 +61,17 @@ class ScalingRules:
 
 @dataclass(frozen=True, slots=True)
 class Behavior:
-    """Both directions; the defaults are those of autoscaling/v2 (defaults.go)."""
+    """Both directions of an HPA's behavior."""
 
-    up: ScalingRules = ScalingRules(
-        (Policy(PolicyType.PODS, 4, 15), Policy(PolicyType.PERCENT, 100, 15)), 0.0
-    )
-    down: ScalingRules = ScalingRules((Policy(PolicyType.PERCENT, 100, 15),), DOWN_WINDOW_SECONDS)
+    up: ScalingRules
+    down: ScalingRules
+
+
+DEFAULT_BEHAVIOR = Behavior(
+    ScalingRules((Policy(PolicyType.PODS, 4, 15), Policy(PolicyType.PERCENT, 100, 15)), 0.0),
+    ScalingRules((Policy(PolicyType.PERCENT, 100, 15),), DOWN_WINDOW_SECONDS),
+)
+"""What autoscaling/v2 fills in (pkg/apis/autoscaling/v2/defaults.go)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,10 @@ def of_all_metrics(metrics: Sequence[ExternalMetric], replicas: int) -> int | No
 
 
 def up_limit(
-    replicas: int, added: Sequence[_Stamped], removed: Sequence[_Stamped], rules: ScalingRules,
+    replicas: int,
+    added: Sequence[_Stamped],
+    removed: Sequence[_Stamped],
+    rules: ScalingRules,
     now: float,
 ) -> int:
     """Most replicas that the policies allow (calculateScaleUpLimitWithScalingRules)."""
@@ -130,7 +138,10 @@ def up_limit(
 
 
 def down_limit(
-    replicas: int, added: Sequence[_Stamped], removed: Sequence[_Stamped], rules: ScalingRules,
+    replicas: int,
+    added: Sequence[_Stamped],
+    removed: Sequence[_Stamped],
+    rules: ScalingRules,
     now: float,
 ) -> int:
     """Fewest replicas that the policies allow (calculateScaleDownLimitWithBehaviors)."""
@@ -149,7 +160,10 @@ def down_limit(
 
 
 def _at_period_start(
-    replicas: int, added: Sequence[_Stamped], removed: Sequence[_Stamped], policy: Policy,
+    replicas: int,
+    added: Sequence[_Stamped],
+    removed: Sequence[_Stamped],
+    policy: Policy,
     now: float,
 ) -> int:
     cutoff = now - policy.period_seconds

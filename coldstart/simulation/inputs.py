@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from random import Random
 
 from coldstart.capacity.speed import EngineSpeed
 from coldstart.simulation.hpa import SYNC_SECONDS
@@ -16,6 +17,11 @@ PUSH_SECONDS = 0.7
 200 ms (kedacore/http-add-on v0.15.0, scaler/config.go)."""
 SPOT_NOTICE_SECONDS = 120.0
 """What EC2 gives (EC2 user guide, Spot Instance interruption notices)."""
+
+
+def stream(seed: int, purpose: str) -> Random:
+    """Random numbers of their own for each purpose, so that one draw more shifts no other."""
+    return Random(f"{seed} {purpose}")  # noqa: S311 - a simulation, not a secret
 
 
 class SimulationError(ValueError):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from coldstart.simulation.hpa import Behavior, ExternalMetric
+from coldstart.simulation.hpa import DEFAULT_BEHAVIOR, Behavior, ExternalMetric
 
 
 class Signal(StrEnum):
@@ -81,7 +81,7 @@ class ScaledObject:
     polling_seconds: float = 30.0
     cooldown_seconds: float = 300.0
     initial_cooldown_seconds: float = 0.0
-    behavior: Behavior = Behavior()
+    behavior: Behavior = DEFAULT_BEHAVIOR
     fallback: Fallback | None = None
 
     @property

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from simpy import Environment
-from simpy.events import Event
 
+from coldstart.simulation.clock import later
 from coldstart.simulation.inputs import NodeInput
 from coldstart.simulation.replica import Replica
 from coldstart.simulation.synthetic import NORMAL_95
@@ -32,7 +33,7 @@ class Node:
 class NodePool:
     """The nodes of one pool.
 
-    `lost` is told the replicas of a node that will be taken away, `room` that another may be bought.
+    `lost` is told the replicas of a node that will be taken away, `room` that one may be bought.
 
     A replica is ready when its own start is over and the node's: on a node with the image after
     the warm start, on one that is still coming when its first start is over, if that is later.
@@ -118,8 +119,8 @@ class NodePool:
         self.most = max(self.most, len(self._nodes))
         if self._spec.interruptions_per_node_hour:
             rate = self._spec.interruptions_per_node_hour / HOUR_SECONDS
-            event = self._environment.timeout(self._rng.expovariate(rate), node)
-            event.callbacks.append(self._interrupt)
+            seconds = self._rng.expovariate(rate)
+            later(self._environment, seconds, partial(self._interrupt, node))
         return node
 
     def _keep_warm(self, now: float) -> None:
@@ -133,11 +134,10 @@ class NodePool:
     def _empty(self, node: Node) -> None:
         """Given back when it stays empty (Karpenter, consolidationPolicy WhenEmpty)."""
         node.empty_since = self._environment.now
-        event = self._environment.timeout(self._spec.consolidate_after_seconds, (node, node.empty_since))
-        event.callbacks.append(self._consolidate)
+        consolidate = partial(self._consolidate, node, node.empty_since)
+        later(self._environment, self._spec.consolidate_after_seconds, consolidate)
 
-    def _consolidate(self, event: Event) -> None:
-        node, since = event.value
+    def _consolidate(self, node: Node, since: float) -> None:
         if (
             node in self._nodes
             and not node.replicas
@@ -146,17 +146,14 @@ class NodePool:
         ):
             self._remove(node)
 
-    def _interrupt(self, event: Event) -> None:
-        node: Node = event.value
+    def _interrupt(self, node: Node) -> None:
         if node not in self._nodes:
             return
         node.doomed = True
         self._lost(list(node.replicas))
-        event = self._environment.timeout(self._spec.notice_seconds, node)
-        event.callbacks.append(self._reclaim)
+        later(self._environment, self._spec.notice_seconds, partial(self._reclaim, node))
 
-    def _reclaim(self, event: Event) -> None:
-        node: Node = event.value
+    def _reclaim(self, node: Node) -> None:
         if node in self._nodes:
             self._remove(node)
             self._room()

@@ -52,6 +52,7 @@ class Ledger:
         self.tpot = array("d", [float("nan")]) * len(trace)
         self.open = len(trace)
         self.served = self.rejected = self.cut = 0
+        self.begun = 0
         self.served_prompt_tokens = self.served_output_tokens = 0
         self._settled = settled
 
@@ -156,6 +157,8 @@ class Replica:
         self.forget()
         lost, self.load, self.running = self.load, 0, 0
         self._version += 1
+        # They wait no more, like those that got a place.
+        self._ledger.begun += len(self.waiting)
         self.waiting.clear()
         self._to_read.clear()
         self._heap.clear()
@@ -191,6 +194,7 @@ class Replica:
                 if queue is self.shared:
                     self.load += 1
                 self.running += 1
+                self._ledger.begun += 1
                 self._reserved += needed
                 self._reserved_prompts += prompt
                 self._to_read.append(request)
@@ -199,9 +203,7 @@ class Replica:
         now = self._environment.now
         decoding = len(self._heap)
         if decoding:
-            self._tokens += (now - self._tokens_at) / (
-                self._step + self._per_sequence * decoding
-            )
+            self._tokens += (now - self._tokens_at) / (self._step + self._per_sequence * decoding)
         self._read(now)
 
     def _read(self, now: float) -> None:
@@ -243,8 +245,7 @@ class Replica:
             self._tokens_at = now
             self._version = version = self._version + 1
             event = self._environment.timeout(
-                max(0.0, heap[0][0] - self._tokens)
-                * (self._step + self._per_sequence * len(heap)),
+                max(0.0, heap[0][0] - self._tokens) * (self._step + self._per_sequence * len(heap)),
                 version,
             )
             event.callbacks.append(self._fire)

@@ -94,9 +94,12 @@ def percentiles(values: Iterable[float]) -> Percentiles | None:
     if not known:
         return None
     return Percentiles(
-        math.fsum(known) / len(known),
-        *(_ranked(known, share) for share in (0.5, 0.9, 0.95, 0.99)),
-        known[-1],
+        mean=math.fsum(known) / len(known),
+        p50=_ranked(known, 0.5),
+        p90=_ranked(known, 0.9),
+        p95=_ranked(known, 0.95),
+        p99=_ranked(known, 0.99),
+        most=known[-1],
     )
 
 

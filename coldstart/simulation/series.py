@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from simpy.events import Event
+from coldstart.simulation.clock import later
 
 if TYPE_CHECKING:
     from coldstart.simulation.world import World
@@ -27,7 +27,10 @@ class ScaleEvent:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The state at one second; `arrivals_per_second` is the mean since the point before."""
+    """The state at one second.
+
+    Since the point before, `arrivals_per_second` is the mean and `waiting` the most at once.
+    """
 
     seconds: float
     arrivals_per_second: float
@@ -50,12 +53,11 @@ class Recorder:
         self.ups = self.downs = 0
         self.most_waiting = self.most_ready = 0
 
-    def process(self) -> Generator[Event, Any, None]:
-        """The SimPy process that records."""
-        while True:
-            self._record()
-            self._progress(self._world.arrived / len(self._world.trace))
-            yield self._world.environment.timeout(self._step)
+    def start(self) -> None:
+        """Record now and from now on; the steps grow, so each asks for the next."""
+        self._record()
+        self._progress(self._world.arrived / len(self._world.trace))
+        later(self._world.environment, self._step, self.start)
 
     def scaled(self, event: ScaleEvent) -> None:
         """Note a step; the first ones by name, the others by number."""
@@ -81,7 +83,7 @@ class Recorder:
         since = now - self._points[-1].seconds if self._points else 0.0
         rate = (world.arrived - self._arrived) / since if since > 0 else 0.0
         self._arrived = world.arrived
-        waiting = world.waiting
+        waiting = world.most_waiting()
         self.most_waiting = max(self.most_waiting, waiting)
         self.most_ready = max(self.most_ready, world.ready)
         self._points.append(

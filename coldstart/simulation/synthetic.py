@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from coldstart.simulation.inputs import SimulationError
+from coldstart.simulation.inputs import SimulationError, stream
 from coldstart.simulation.trace import MAX_REQUESTS, MAX_SECONDS, MAX_TOKENS, Trace
 
 DAY_SECONDS = 86_400
@@ -90,9 +90,7 @@ def burst(
         inside = middle <= second % every_seconds < middle + burst_seconds
         return burst_per_second if inside else base_per_second
 
-    return _thinned(
-        rate, max(base_per_second, burst_per_second), seconds, prompt, output, seed
-    )
+    return _thinned(rate, max(base_per_second, burst_per_second), seconds, prompt, output, seed)
 
 
 def _thinned(
@@ -114,8 +112,9 @@ def _thinned(
             f"{highest:g} requests a second over {seconds:g} s are {highest * seconds:,.0f} "
             f"requests, more than {MAX_REQUESTS:,}; simulate at most {MAX_REQUESTS / highest:.0f} s"
         )
-    rng = Random(seed)
-    prompts, outputs = prompt.sampler(rng), output.sampler(rng)
+    rng = stream(seed, "arrivals")
+    prompts = prompt.sampler(stream(seed, "prompts"))
+    outputs = output.sampler(stream(seed, "outputs"))
     columns = array("d"), array("i"), array("i")
     now = rng.expovariate(highest)
     while now < seconds:

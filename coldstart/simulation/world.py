@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
-from random import Random
-from typing import Any
 
 from simpy import Environment
 from simpy.events import Event
 
-from coldstart.simulation.hpa import Hpa
-from coldstart.simulation.inputs import Routing, SimulationInput
-from coldstart.simulation.keda import Keda, Signal, scheduled
+from coldstart.simulation.clock import later
+from coldstart.simulation.controllers import Controllers
+from coldstart.simulation.inputs import Routing, SimulationInput, stream
 from coldstart.simulation.nodes import NodePool
 from coldstart.simulation.replica import Ledger, Phase, Replica
 from coldstart.simulation.series import Recorder, ScaleEvent
@@ -28,7 +27,7 @@ class World:
     def __init__(self, given: SimulationInput, progress: Callable[[float], None]) -> None:
         self.given, self.trace = given, given.trace
         self.environment = Environment()
-        self._rng = Random(given.seed)
+        self._rng = stream(given.seed, "routing")
         self.ledger = Ledger(given.trace, self._settled)
         shared = given.routing is Routing.SHARED_QUEUE
         self._shared: deque[int] | None = deque() if shared else None
@@ -39,24 +38,20 @@ class World:
         self._ready: list[Replica] = []
         self.wanted = given.initial_replicas
         self.pool = NodePool(
-            self.environment, given.nodes, self._rng, self._interrupted, self._place_pending
+            self.environment,
+            given.nodes,
+            stream(given.seed, "nodes"),
+            self._interrupted,
+            self._place_pending,
         )
         self.recorder = Recorder(self, progress)
         self._next = 0
         self._done = self.environment.event()
-        self._pushed = False
-        self.held_requests = 0
+        self.held_requests = self.waiting_peak = 0
         self._replica_seconds = 0.0
-        self._scraped: dict[Signal, float | None] = {}
         scaling = given.scaling
-        self._keda = Keda(scaling) if scaling else None
-        self._hpa = (
-            Hpa(scaling.hpa_min_replicas, scaling.max_replicas, scaling.behavior)
-            if scaling
-            else None
-        )
-        self._wakes = scaling is not None and any(
-            trigger.signal is Signal.CONCURRENCY for trigger in scaling.triggers
+        self._controllers = (
+            Controllers(self, scaling, stream(given.seed, "loops")) if scaling else None
         )
 
     def run(self) -> None:
@@ -65,16 +60,10 @@ class World:
         self._begin()
         first = environment.timeout(self.trace.arrivals[0])
         first.callbacks.append(self._arrive)
-        scaling = self.given.scaling
-        if scaling is not None:
-            phase = self._rng.random
-            # Nobody starts the loops together, so each has a phase of its own.
-            self._every(self.given.scrape_seconds, self._scrape, phase())
-            self._every(scaling.polling_seconds, self._poll, phase())
-            self._every(self.given.sync_seconds, self._sync, phase())
-        environment.process(self.recorder.process())
-        patience = environment.timeout(self.given.end_seconds + self.given.patience_seconds)
-        patience.callbacks.append(self._end)
+        if self._controllers is not None:
+            self._controllers.start()
+        self.recorder.start()
+        later(environment, self.given.end_seconds + self.given.patience_seconds, self._end)
         environment.run(until=self._done)
         self.recorder.finish()
         for replica in self.replicas:
@@ -86,6 +75,8 @@ class World:
         request = self._next
         self._route(request)
         self._next = following = request + 1
+        waiting = following - self.ledger.rejected - self.ledger.begun
+        self.waiting_peak = max(self.waiting_peak, waiting)
         if following < len(self.trace.arrivals):
             delay = self.trace.arrivals[following] - self.environment.now
             event = self.environment.timeout(delay if delay > 0 else 0.0)
@@ -107,7 +98,9 @@ class World:
             chosen = ready[0] if len(ready) == 1 else min(ready, key=_LOAD)
         shared = self._shared
         if shared is None:
-            if self._limit is not None and self._is_full(chosen.waiting, chosen.running):
+            if self._limit is not None and self._is_full(
+                self._limit, chosen.waiting, chosen.running
+            ):
                 self.ledger.reject()
                 return
             chosen.submit(request)
@@ -119,12 +112,10 @@ class World:
         else:
             shared.append(request)
 
-    def _is_full(self, queue: deque[int], running: int) -> bool:
+    def _is_full(self, limit: int, queue: deque[int], running: int) -> bool:
         """Whether a request would have to wait where as many wait as may."""
-        assert self._limit is not None
-        return len(queue) >= self._limit and (
-            bool(queue) or running >= self.given.replica.max_num_seqs
-        )
+        full = bool(queue) or running >= self.given.replica.max_num_seqs
+        return full and len(queue) >= limit
 
     def _hold(self, request: int) -> None:
         """No replica is ready: the proxy keeps the request, where there is one."""
@@ -134,22 +125,21 @@ class World:
             return
         now = self.environment.now
         if not self._held:
-            self.environment.timeout(hold).callbacks.append(self._expire)
+            later(self.environment, hold, self._expire)
         self._held.append(request)
         self._held_from[request] = now
         self.held_requests += 1
-        if self.wanted == 0 and self._wakes and not self._pushed:
-            self._pushed = True
-            self.environment.timeout(self.given.push_seconds).callbacks.append(self._push)
+        if self._controllers is not None:
+            self._controllers.held()
 
-    def _expire(self, _: Event) -> None:
+    def _expire(self) -> None:
         hold, now = self.given.hold_seconds or 0.0, self.environment.now
         while self._held and self._held_from[self._held[0]] + hold <= now:
             del self._held_from[self._held.popleft()]
             self.ledger.reject()
         if self._held:
             left = self._held_from[self._held[0]] + hold - now
-            self.environment.timeout(left).callbacks.append(self._expire)
+            later(self.environment, left, self._expire)
 
     def _release_held(self) -> None:
         while self._held and self._ready:
@@ -203,11 +193,9 @@ class World:
                 if seconds is None:
                     return
                 replica.phase = Phase.STARTING
-                event = self.environment.timeout(seconds, replica)
-                event.callbacks.append(self._started)
+                later(self.environment, seconds, partial(self._started, replica))
 
-    def _started(self, event: Event) -> None:
-        replica: Replica = event.value
+    def _started(self, replica: Replica) -> None:
         if replica.phase is Phase.STARTING:
             self._set_ready(replica)
 
@@ -231,14 +219,13 @@ class World:
         if not replica.load:
             self._drained(replica)
         elif drain_seconds < float("inf"):
-            self.environment.timeout(drain_seconds, replica).callbacks.append(self._leave)
+            later(self.environment, drain_seconds, partial(self._leave, replica))
 
     def _drained(self, replica: Replica) -> None:
         stays = max(0.0, replica.leaves_at - self.environment.now)
-        self.environment.timeout(stays, replica).callbacks.append(self._leave)
+        later(self.environment, stays, partial(self._leave, replica))
 
-    def _leave(self, event: Event) -> None:
-        replica: Replica = event.value
+    def _leave(self, replica: Replica) -> None:
         if replica.phase is Phase.GONE:
             return
         lost = replica.abandon()
@@ -261,67 +248,16 @@ class World:
             if replica.phase is not Phase.DRAINING:
                 self._remove(replica, notice)
             else:
-                self.environment.timeout(notice, replica).callbacks.append(self._leave)
+                later(self.environment, notice, partial(self._leave, replica))
         self._follow()
-
-    # Controllers
-
-    def _every(self, seconds: float, act: Callable[[], None], phase: float) -> None:
-        def process() -> Generator[Event, Any, None]:
-            yield self.environment.timeout(seconds * phase)
-            while True:
-                act()
-                yield self.environment.timeout(seconds)
-
-        self.environment.process(process())
-
-    def _scrape(self) -> None:
-        """What Prometheus then knows, until it asks again; nothing where nobody can be asked."""
-        scraped = [r for r in self.replicas if r.phase in (Phase.READY, Phase.DRAINING)]
-        if not scraped:
-            self._scraped = {}
-            return
-        room = self.given.replica.kv_cache_tokens
-        self._scraped = {
-            Signal.WAITING: float(sum(len(r.waiting) for r in scraped) + len(self._shared or ())),
-            Signal.KV_CACHE: sum(100.0 * r.kv_tokens / room for r in scraped),
-        }
-
-    def _values(self) -> list[float | None]:
-        assert self.given.scaling is not None
-        found: list[float | None] = []
-        for trigger in self.given.scaling.triggers:
-            if trigger.signal is Signal.CRON:
-                found.append(scheduled(trigger.windows, self.environment.now))
-            elif trigger.signal is Signal.CONCURRENCY:
-                found.append(float(self.in_flight))
-            else:
-                found.append(self._scraped.get(trigger.signal))
-        return found
-
-    def _poll(self) -> None:
-        assert self._keda is not None
-        self.scale(self._keda.poll(self.environment.now, self.wanted, self._values()), "KEDA")
-
-    def _push(self, _: Event) -> None:
-        assert self._keda is not None
-        self._pushed = False
-        if self._held:
-            self.scale(self._keda.activate(self.environment.now, self.wanted), "held request")
-
-    def _sync(self) -> None:
-        assert self._keda is not None and self._hpa is not None
-        if self.wanted:
-            metrics = self._keda.metrics(self._values(), self.wanted)
-            self.scale(self._hpa.reconcile(self.environment.now, self.wanted, metrics), "HPA")
 
     # The end, and what is counted
 
     def _settled(self) -> None:
         rest = max(0.0, self.given.end_seconds - self.environment.now)
-        self.environment.timeout(rest).callbacks.append(self._end)
+        later(self.environment, rest, self._end)
 
-    def _end(self, _: Event) -> None:
+    def _end(self) -> None:
         if not self._done.triggered:
             self._done.succeed()
 
@@ -331,15 +267,29 @@ class World:
         return self._next
 
     @property
-    def in_flight(self) -> int:
-        """Requests the proxy knows of: held, waiting and running."""
-        return len(self._held) + len(self._shared or ()) + sum(r.load for r in self.replicas)
+    def scrapable(self) -> list[Replica]:
+        """Replicas whose engine can be asked: draining ones are, starting ones are not."""
+        return [r for r in self.replicas if r.phase in (Phase.READY, Phase.DRAINING)]
 
     @property
-    def waiting(self) -> int:
-        """Requests that wait, held or in a replica's queue."""
-        queued = sum(len(replica.waiting) for replica in self.replicas)
-        return len(self._held) + len(self._shared or ()) + queued
+    def holds(self) -> int:
+        """Requests that the proxy keeps until a replica is ready."""
+        return len(self._held)
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a place, in a replica's queue or the shared one."""
+        return len(self._shared or ()) + sum(len(replica.waiting) for replica in self.replicas)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests the proxy knows of: held, waiting and running."""
+        return self.holds + len(self._shared or ()) + sum(r.load for r in self.replicas)
+
+    def most_waiting(self) -> int:
+        """Most requests that waited at once since this was asked last, held ones too."""
+        most, self.waiting_peak = self.waiting_peak, self.holds + self.queued
+        return most
 
     @property
     def running(self) -> int:
@@ -354,9 +304,7 @@ class World:
     def replica_seconds(self) -> float:
         """Seconds of replicas that were ready, the draining ones too."""
         now = self.environment.now
-        return self._replica_seconds + sum(
-            now - r.ready_at for r in self.replicas if r.phase in (Phase.READY, Phase.DRAINING)
-        )
+        return self._replica_seconds + sum(now - r.ready_at for r in self.scrapable)
 
 
 def _removal_order(replica: Replica) -> tuple[int, int, float]:
