@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -232,6 +233,8 @@ def _speed(
             "give the speed of a replica: --prefill-tokens-per-second, --step-ms and "
             "--step-ms-per-sequence"
         )
+    if not all(map(math.isfinite, (prefill_tokens_per_second, step_ms, step_ms_per_sequence))):
+        _refuse("the speed of a replica: its figures must be finite")
     try:
         return EngineSpeed(prefill_tokens_per_second, step_ms / 1000, step_ms_per_sequence / 1000)
     except ValueError as error:

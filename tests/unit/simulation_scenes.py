@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from random import Random
 from typing import Any
 
 from coldstart.capacity.speed import EngineSpeed
@@ -14,6 +13,7 @@ from coldstart.simulation import (
     SimulationInput,
     Trace,
 )
+from coldstart.simulation.inputs import stream
 
 TOKENS_PER_SECOND = 1_000_000.0
 """So fine that whole tokens are no limit on how long a service may take."""
@@ -30,7 +30,7 @@ def trace(rows: Sequence[tuple[float, int, int]]) -> Trace:
 
 def queue_trace(rate: float, services: Sequence[float], seed: int) -> Trace:
     """Poisson arrivals; a request's whole service is the reading of its prompt."""
-    rng, now, rows = Random(seed), 0.0, []
+    rng, now, rows = stream(seed, "arrivals"), 0.0, []
     for seconds in services:
         now += rng.expovariate(rate)
         rows.append((now, max(1, round(seconds * TOKENS_PER_SECOND)), 1))

@@ -1,12 +1,13 @@
 """The HPA's rules, row by row, as upstream tests and the real controllers gave them.
 
-"upstream" is kubernetes/kubernetes v1.36.3, pkg/controller/podautoscaler/horizontal_test.go, by test
-and case; "seen" is what the real controller-manager 1.36 did in tests/cluster/test_keda.py.
+"upstream" is kubernetes/kubernetes v1.36.3, pkg/controller/podautoscaler/horizontal_test.go, by
+test and case; "seen" is what the real controller-manager 1.36 did in tests/cluster/test_keda.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -256,5 +257,4 @@ def test_replicas_stay_within_bounds_and_never_fall_below_the_load_in_a_quiet_mo
     hpa = planned(most)
     sizes = played(hpa, min(first, most), totals)
     assert all(1 <= size <= most for size in sizes)
-    steps = zip(sizes, sizes[1:], strict=False)
-    assert all(after >= before - 1 for before, after in steps)
+    assert all(after >= before - 1 for before, after in pairwise(sizes))

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 from heapq import heappop, heappush
-from random import Random
 from statistics import fmean
 
 import pytest
 
 from coldstart.capacity.speed import EngineSpeed
 from coldstart.simulation import ReplicaInput, Routing, SimulationInput, simulate
+from coldstart.simulation.inputs import stream
 from coldstart.simulation.world import World
 from tests.unit.simulation_scenes import TOKENS_PER_SECOND, fixed, queue_trace, trace
 
@@ -42,7 +42,7 @@ def erlang_c(servers: int, load: float) -> float:
 
 
 def exponential(seed: int, mean: float = 1.0) -> list[float]:
-    rng = Random(seed)
+    rng = stream(seed, "lengths")
     return [rng.expovariate(1 / mean) for _ in range(REQUESTS)]
 
 
@@ -133,7 +133,7 @@ def test_without_room_to_wait_requests_are_rejected_as_erlang_b_says(
 @pytest.mark.parametrize("lengths", ["equal", "exponential", "two kinds"])
 def test_decoding_shares_the_replica_as_processor_sharing_does(lengths: str) -> None:
     """M/G/1-PS: a request takes its own work over 1 - utilisation, whatever the others are like."""
-    rng, now, rows = Random(41), 0.0, []
+    rng, now, rows = stream(41, "arrivals"), 0.0, []
     for _ in range(REQUESTS // 2):
         now += rng.expovariate(0.6)
         tokens = {
@@ -150,7 +150,5 @@ def test_decoding_shares_the_replica_as_processor_sharing_does(lengths: str) -> 
     world = World(given, lambda _: None)
     world.run()
     work = sum(row[2] - 1 for row in rows) * 0.001
-    took = sum(
-        tpot * (row[2] - 1) for tpot, row in zip(world.ledger.tpot, rows, strict=True)
-    )
+    took = sum(tpot * (row[2] - 1) for tpot, row in zip(world.ledger.tpot, rows, strict=True))
     assert took / work == pytest.approx(1 / (1 - work / now), rel=MEAN_ERROR)

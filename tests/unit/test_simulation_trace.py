@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,14 @@ HEADER = "arrival_seconds,prompt_tokens,output_tokens\n"
 EXAMPLE = Path(__file__).parents[2] / "examples/traces/morning-rush.csv"
 
 
-def read(text: str | bytes, name: str | None = "t.csv"):  # noqa: ANN201
+def read(text: str | bytes, name: str | None = "t.csv"):
     return read_trace(io.BytesIO(text.encode() if isinstance(text, str) else text), name)
 
 
 def test_columns_may_come_in_any_order_and_others_are_left_alone() -> None:
-    found = read("\ufeffuser,output_tokens,arrival_seconds,prompt_tokens\r\na,7,0.5,100\r\n\r\nb,8,2,3\n")
+    found = read(
+        "\ufeffuser,output_tokens,arrival_seconds,prompt_tokens\r\na,7,0.5,100\r\n\r\nb,8,2,3\n"
+    )
     assert list(found.arrivals) == [0.5, 2.0]
     assert list(found.prompt_tokens) == [100, 3]
     assert list(found.output_tokens) == [7, 8]
@@ -127,7 +130,7 @@ def test_the_example_is_a_trace() -> None:
 def test_a_poisson_trace_has_its_rate_its_lengths_and_a_spread_of_one() -> None:
     found = poisson(5.0, 4000, Lengths(500, 1500), Lengths(100), seed=3)
     assert len(found) / 4000 == pytest.approx(5.0, rel=0.03)
-    gaps = [b - a for a, b in zip(found.arrivals, found.arrivals[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(found.arrivals)]
     mean = sum(gaps) / len(gaps)
     assert sum(gap**2 for gap in gaps) / len(gaps) == pytest.approx(2 * mean**2, rel=0.05)
     prompts = sorted(found.prompt_tokens)

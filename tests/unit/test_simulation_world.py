@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -291,14 +292,16 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
 
 def test_curves_are_bounded_and_in_order_and_lose_no_peak() -> None:
     told: list[float] = []
-    given_ = fixed(trace([(0.0, 10, 100)] * 50 + [(5000.0, 10, 100)]), replica=ReplicaInput(PACE, 1))
+    given_ = fixed(
+        trace([(0.0, 10, 100)] * 50 + [(5000.0, 10, 100)]), replica=ReplicaInput(PACE, 1)
+    )
     result = simulate(given_, told.append)
     times = [point.seconds for point in result.series]
     assert times == sorted(times) and len(times) < POINTS
     assert max(point.waiting for point in result.series) == result.most_waiting == 49
     arrived = sum(
         after.arrivals_per_second * (after.seconds - before.seconds)
-        for before, after in zip(result.series, result.series[1:], strict=False)
+        for before, after in pairwise(result.series)
     )
     assert arrived == pytest.approx(51)
     assert told == sorted(told) and told[-1] <= 1
@@ -335,7 +338,9 @@ def test_more_replicas_on_one_queue_never_delay_a_first_token_with_one_place_eac
 def test_no_request_is_faster_than_alone_and_none_is_lost(
     rows: list[tuple[float, int, int]], replicas: int, routing: Routing
 ) -> None:
-    ttft, tpot = ledger(fixed(trace(rows), replicas, replica=ReplicaInput(PACE, 4), routing=routing))
+    ttft, tpot = ledger(
+        fixed(trace(rows), replicas, replica=ReplicaInput(PACE, 4), routing=routing)
+    )
     for (_, prompt, output), first, further in zip(rows, ttft, tpot, strict=True):
         assert first >= prompt / PACE.prefill_tokens_per_second - 1e-6
         assert math.isnan(further) if output == 1 else further >= PACE.tpot_seconds(1) - 1e-6
@@ -410,5 +415,7 @@ def test_a_planned_model_is_simulated_with_its_own_bounds_starts_and_price(
 
 
 def test_a_model_that_is_not_there_is_refused_with_those_that_are(plan: StackPlan) -> None:
-    with pytest.raises(SimulationError, match="'gpt' in stack eks-prod; it has qwen3-32b, qwen3-8b"):
+    with pytest.raises(
+        SimulationError, match="'gpt' in stack eks-prod; it has qwen3-32b, qwen3-8b"
+    ):
         from_plan(plan, "gpt", trace([(0.0, 1, 1)]), PACE)
