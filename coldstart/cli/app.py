@@ -6,7 +6,7 @@ import signal
 
 import typer
 
-from coldstart.cli import catalog, compare, explain, init, lint, plan, preview, report
+from coldstart.cli import catalog, compare, explain, init, lint, plan, preview, report, simulate
 from coldstart.cli.breakeven import breakeven
 from coldstart.cli.cluster import cluster_app
 from coldstart.cli.shared import ROOT
@@ -32,6 +32,7 @@ app.command()(preview.rehearse)
 app.command()(plan.check)
 app.command()(lint.lint)
 app.command()(lint.rules)
+app.command()(simulate.simulate)
 app.command()(report.report)
 app.command()(breakeven)
 app.add_typer(cluster_app, name="cluster")

@@ -47,7 +47,11 @@ RULES = {
         f"coldstart.{room}" for room in ("cli", "engine", "planning", "render", "report", "spec")
     }
     | {"policies", "coldstart.simulation"},
-    "coldstart/planning": {"policies", "coldstart.cli", "coldstart.engine"},
+    "coldstart/planning": {
+        f"coldstart.{room}" for room in ("cli", "engine", "report", "simulation")
+    }
+    | {"policies"},
+    "coldstart/simulation": {"policies", "coldstart.cli", "coldstart.engine", "coldstart.report"},
     "coldstart/render": {"policies", "coldstart.cli", "coldstart.engine", "coldstart.catalog"},
     "coldstart/engine": {"policies", "coldstart.cli", "coldstart.planning"},
 }

@@ -1,0 +1,290 @@
+"""`coldstart simulate`: a trace against the autoscalers, nodes and engines of a stack."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from coldstart.capacity.speed import EngineSpeed
+    from coldstart.planning import StackPlan
+    from coldstart.simulation import SimulationInput, SimulationResult, Trace
+    from coldstart.simulation.synthetic import Lengths
+
+ROOT = Path(__file__).resolve().parents[2]
+STANDARD_INPUT = "-"
+
+
+class Shape(StrEnum):
+    """How the rate of a made-up trace changes."""
+
+    STEADY = "steady"
+    DAY = "day"
+    BURST = "burst"
+
+
+class RoutingChoice(StrEnum):
+    """How requests find a replica."""
+
+    RANDOM = "random"
+    LEAST_LOADED = "least-loaded"
+    SHARED_QUEUE = "shared-queue"
+
+
+TraceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="CSV: arrival_seconds,prompt_tokens,output_tokens; - for standard input.",
+    ),
+]
+RateOption = Annotated[
+    float | None, typer.Option(help="Make up a trace of this rate, outside of peaks.")
+]
+PeakOption = Annotated[float | None, typer.Option(help="The rate of peaks, for day and burst.")]
+DurationOption = Annotated[str, typer.Option(help="Of the made-up trace: 30m, 4h, 7d.")]
+TokensOption = Annotated[
+    int | None, typer.Option(min=1, help="Mean, in place of the model's traffic.")
+]
+PrefillOption = Annotated[float | None, typer.Option(help="Rate at which a replica reads prompts.")]
+StepOption = Annotated[float | None, typer.Option(help="Milliseconds of a decoding step.")]
+SequenceOption = Annotated[
+    float | None, typer.Option(help="Milliseconds each running sequence adds to a step.")
+]
+RoutingOption = Annotated[
+    RoutingChoice, typer.Option(help="random: a Service; the others: a router in front.")
+]
+
+
+def simulate(
+    stack: Annotated[str, typer.Argument(help="A file stacks/Pulumi.<STACK>.yaml.")] = "eks-prod",
+    model: Annotated[
+        str | None, typer.Option(help="A model of the stack; may be left out if there is one.")
+    ] = None,
+    trace: TraceOption = None,
+    requests_per_second: RateOption = None,
+    peak_requests_per_second: PeakOption = None,
+    shape: Annotated[Shape, typer.Option(help="Of the made-up trace.")] = Shape.STEADY,
+    duration: DurationOption = "1h",
+    prompt_tokens: TokensOption = None,
+    output_tokens: TokensOption = None,
+    prefill_tokens_per_second: PrefillOption = None,
+    step_ms: StepOption = None,
+    step_ms_per_sequence: SequenceOption = None,
+    routing: RoutingOption = RoutingChoice.RANDOM,
+    starts_at: Annotated[
+        str | None, typer.Option(help="ISO time of the trace's second 0, for schedules.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed, other random numbers.")] = 1,
+    json_output: Annotated[bool, typer.Option("--json", help="Print data for machines.")] = False,
+    root: Annotated[Path, typer.Option("--root", hidden=True, help="Another checkout.")] = ROOT,
+) -> None:
+    """Replay a trace through KEDA's and the HPA's rules, node starts and engines; no cluster.
+
+    Exit codes: 0 simulated, 2 bad input.
+
+    Example: coldstart simulate eks-prod --model qwen3-8b --trace examples/traces/morning-rush.csv
+    """
+    with _told():
+        from coldstart.simulation import Routing, from_plan
+        from coldstart.simulation import simulate as play
+
+        plan = _plan(root, stack)
+        name = _model_name(plan, model)
+        speed = _speed(prefill_tokens_per_second, step_ms, step_ms_per_sequence)
+        if trace is not None:
+            found = _read(trace, requests_per_second)
+        else:
+            rates = requests_per_second, peak_requests_per_second
+            tokens = prompt_tokens, output_tokens
+            found = _made_up(plan, name, shape, rates, tokens, duration, seed)
+        given = from_plan(
+            plan,
+            name,
+            found,
+            speed,
+            routing=Routing(routing.value),
+            starts_at=_moment(starts_at),
+            seed=seed,
+        )
+        with _progress_bar() as progress:
+            result = play(given, progress)
+        _print(stack, name, given, result, as_data=json_output)
+
+
+def _print(
+    stack: str, name: str, given: SimulationInput, result: SimulationResult, *, as_data: bool
+) -> None:
+    if as_data:
+        json.dump({"stack": stack, "model": name, **result.data()}, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+        return
+    from coldstart.cli.simulation_text import print_simulation
+
+    print_simulation(_console(), stack, name, given, result)
+
+
+def _plan(root: Path, stack: str) -> StackPlan:
+    from coldstart.planning import plan_stack
+    from coldstart.spec import load_stack
+
+    return plan_stack(load_stack(root, stack))
+
+
+def _model_name(plan: StackPlan, model: str | None) -> str:
+    names = tuple(plan.models)
+    chosen = names[0] if model is None and len(names) == 1 else model
+    if chosen is None or chosen not in names:
+        what = "which of them?" if model is None else f"{model!r} is none of them."
+        _refuse(f"--model: {what} Models of {plan.spec.stack}: {', '.join(names) or 'none'}")
+    return chosen
+
+
+def _read(file: str, requests_per_second: float | None) -> Trace:
+    from coldstart.simulation import read_trace
+
+    if requests_per_second is not None:
+        _refuse("--trace and --requests-per-second are two traces; give one of them")
+    if file == STANDARD_INPUT:
+        return read_trace(sys.stdin.buffer)
+    return read_trace(Path(file), file)
+
+
+def _made_up(
+    plan: StackPlan,
+    name: str,
+    shape: Shape,
+    rates: tuple[float | None, float | None],
+    tokens: tuple[int | None, int | None],
+    duration: str,
+    seed: int,
+) -> Trace:
+    """A trace from the options, and from the model's traffic where they are silent."""
+    from coldstart.simulation.synthetic import burst, day_curve, poisson
+    from coldstart.units import parse_duration_seconds
+
+    traffic = plan.spec.models[name].traffic
+    rate, peak = rates
+    if traffic is not None and rate is None:
+        rate = traffic.requests_per_second
+        peak = peak if peak is not None else traffic.peak_requests_per_second
+    if rate is None:
+        _refuse(
+            "no trace: give --trace FILE, or --requests-per-second with --prompt-tokens and "
+            f"--output-tokens, or models.{name}.traffic in the stack file"
+        )
+    try:
+        seconds = parse_duration_seconds(duration)
+    except ValueError as error:
+        _refuse(f"--duration: {duration!r} {error}")
+    prompt, output = _lengths(plan, name, tokens)
+    if shape is Shape.STEADY:
+        return poisson(rate, seconds, prompt, output, seed)
+    if peak is None or peak < rate:
+        _refuse(
+            f"--peak-requests-per-second: --shape {shape} needs one of at least {rate:g}, "
+            "the rate outside of peaks"
+        )
+    if shape is Shape.DAY:
+        return day_curve(rate, peak, seconds, prompt, output, seed=seed)
+    return burst(rate, peak, seconds, prompt, output, seed=seed)
+
+
+def _lengths(
+    plan: StackPlan, name: str, tokens: tuple[int | None, int | None]
+) -> tuple[Lengths, Lengths]:
+    from coldstart.simulation.synthetic import Lengths
+
+    traffic = plan.spec.models[name].traffic
+    specs = (traffic.prompt_tokens, traffic.output_tokens) if traffic else (None, None)
+    found = []
+    for option, mean, spec in zip(
+        ("--prompt-tokens", "--output-tokens"), tokens, specs, strict=True
+    ):
+        if mean is not None:
+            found.append(Lengths(mean, 3 * mean))
+        elif spec is not None:
+            found.append(Lengths(spec.mean, spec.p95))
+        else:
+            _refuse(f"{option}: not given, and models.{name}.traffic does not say it")
+    return found[0], found[1]
+
+
+def _speed(
+    prefill_tokens_per_second: float | None,
+    step_ms: float | None,
+    step_ms_per_sequence: float | None,
+) -> EngineSpeed:
+    from coldstart.capacity.speed import EngineSpeed
+
+    if prefill_tokens_per_second is None or step_ms is None or step_ms_per_sequence is None:
+        _refuse(
+            "give the speed of a replica: --prefill-tokens-per-second, --step-ms and "
+            "--step-ms-per-sequence"
+        )
+    if not all(map(math.isfinite, (prefill_tokens_per_second, step_ms, step_ms_per_sequence))):
+        _refuse("the speed of a replica: its figures must be finite")
+    try:
+        return EngineSpeed(prefill_tokens_per_second, step_ms / 1000, step_ms_per_sequence / 1000)
+    except ValueError as error:
+        _refuse(f"the speed of a replica: {error}")
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        _refuse(f"--starts-at: {text!r} is not a time; write for example 2026-03-02T08:00:00Z")
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[float], None]]:
+    """A bar on standard error while it is a terminal; nothing otherwise."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("simulating", total=1.0)
+        yield lambda share: bar.update(task, completed=share)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what a user can mend into its message and exit code 2."""
+    from coldstart.catalog import CatalogError
+    from coldstart.planning import PlanFailedError
+    from coldstart.simulation import SimulationError, TraceError
+    from coldstart.spec import SpecError
+
+    try:
+        yield
+    except (CatalogError, PlanFailedError, SimulationError, SpecError, TraceError) as error:
+        _refuse(str(error))
+
+
+def _refuse(message: str) -> NoReturn:
+    sys.stderr.write(f"{message}\n")
+    raise typer.Exit(2)

@@ -1,0 +1,122 @@
+"""Curves over time, in a bounded number of points, and the scaling steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coldstart.simulation.clock import later
+
+if TYPE_CHECKING:
+    from coldstart.simulation.world import World
+
+POINTS = 400
+MOST_EVENTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleEvent:
+    """At a second, somebody asked for another number of replicas."""
+
+    seconds: float
+    before: int
+    after: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The state at one second.
+
+    Since the point before, `arrivals_per_second` is the mean and `waiting` the most at once.
+    """
+
+    seconds: float
+    arrivals_per_second: float
+    waiting: int
+    running: int
+    ready_replicas: int
+    wanted_replicas: int
+    nodes: int
+
+
+class Recorder:
+    """Looks at the world at even steps; when there are too many points, every other one goes."""
+
+    def __init__(self, world: World, progress: Callable[[float], None]) -> None:
+        self._world, self._progress = world, progress
+        self._points: list[Point] = []
+        self._step = max(world.given.end_seconds, 1e-3) / (POINTS / 2)
+        self._arrived = 0
+        self.events: list[ScaleEvent] = []
+        self.ups = self.downs = 0
+        self.most_waiting = self.most_ready = 0
+
+    def start(self) -> None:
+        """Record now and from now on; the steps grow, so each asks for the next."""
+        self._record()
+        self._progress(self._world.arrived / len(self._world.trace))
+        later(self._world.environment, self._step, self.start)
+
+    def scaled(self, event: ScaleEvent) -> None:
+        """Note a step; the first ones by name, the others by number."""
+        if event.after > event.before:
+            self.ups += 1
+        else:
+            self.downs += 1
+        if len(self.events) < MOST_EVENTS:
+            self.events.append(event)
+
+    def finish(self) -> None:
+        """The state at the end."""
+        if self._points[-1].seconds < self._world.environment.now:
+            self._record()
+
+    def points(self) -> tuple[Point, ...]:
+        """All of them, in order."""
+        return tuple(self._points)
+
+    def _record(self) -> None:
+        world = self._world
+        now = world.environment.now
+        since = now - self._points[-1].seconds if self._points else 0.0
+        rate = (world.arrived - self._arrived) / since if since > 0 else 0.0
+        self._arrived = world.arrived
+        waiting = world.most_waiting()
+        self.most_waiting = max(self.most_waiting, waiting)
+        self.most_ready = max(self.most_ready, world.ready)
+        self._points.append(
+            Point(
+                now,
+                rate,
+                waiting,
+                world.running,
+                world.ready,
+                world.wanted,
+                len(world.pool),
+            )
+        )
+        if len(self._points) >= POINTS:
+            self._points = self._halved()
+            self._step *= 2
+
+    def _halved(self) -> list[Point]:
+        """Pairs as one: the later state, the more waiting, the mean rate."""
+        kept = [self._points[0]]
+        for left, right in zip(self._points[1::2], self._points[2::2], strict=False):
+            span = right.seconds - kept[-1].seconds
+            arrived = left.arrivals_per_second * (left.seconds - kept[-1].seconds)
+            arrived += right.arrivals_per_second * (right.seconds - left.seconds)
+            kept.append(
+                Point(
+                    right.seconds,
+                    arrived / span if span else 0.0,
+                    max(left.waiting, right.waiting),
+                    right.running,
+                    right.ready_replicas,
+                    right.wanted_replicas,
+                    right.nodes,
+                )
+            )
+        return kept
