@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from coldstart.planning import ModelPlan
-from coldstart.render import alerts
 from components.contract import ContractError, pool_facts, verified
 from tests.program import crds
 from tests.program import workload_runs as runs
@@ -257,38 +256,6 @@ def test_prometheus_is_told_to_read_every_pod_monitor() -> None:
     assert all(release.urn in monitor.dependencies for monitor in monitors)
     ports = {m.at("metadata.name"): m.at("spec.podMetricsEndpoints.0.port") for m in monitors}
     assert ports == {"chat": "http", "accelerators": "metrics"}
-
-
-def test_a_slow_phase_is_told_where_prometheus_reads_it() -> None:
-    recorded = runs.run(runs.LOCAL)
-    release = recorded.one("Release", "kube-prometheus-stack")
-    rule = recorded.one("PrometheusRule")
-    assert release.urn in rule.dependencies
-    assert release.at("values.prometheus.prometheusSpec.ruleSelectorNilUsesHelmValues") is False
-    assert release.at("values.prometheus.prometheusSpec.retention") == alerts.LIFE
-    # kube-state-metrics stays on, with every metric of pods.
-    assert release.at("values").get("kubeStateMetrics") is None
-    assert set(release.at("values.kube-state-metrics")) == {"resources"}
-    (group,) = rule.at("spec.groups")
-    assert rule.at("metadata.namespace") == "chat" and "chat" in group["name"]
-    containers = runs.engine(recorded)["name"]
-    assert f'container="{containers}"' in group["rules"][1]["expr"]
-    owners = {r.at("metadata.namespace") for r in recorded.of_type("Deployment")}
-    assert "chat" in owners, "its ReplicaSets are the ones the rule asks for"
-
-
-def test_the_deployment_states_its_budget_and_what_is_predicted_and_its_pods_do_not() -> None:
-    plan = runs.planned(runs.stack_spec({"chat": {"coldStartBudget": "10m"}}))
-    recorded = runs.served(plan)
-    deployment, first = runs.server(recorded), plan.models["chat"].first_node.total_seconds
-    stated = deployment.at("metadata.annotations")
-    assert stated["coldstart.dev/cold-start-budget-seconds"] == "600"
-    said = float(stated["coldstart.dev/predicted-first-token-seconds"])
-    assert first - 0.1 < said <= first
-    on_pods = deployment.at("spec.template.metadata.annotations")
-    assert not set(stated) & set(on_pods), "a new figure would restart the pods"
-    without = runs.server(runs.run(runs.LOCAL)).at("metadata.annotations")
-    assert "coldstart.dev/cold-start-budget-seconds" not in without
 
 
 def test_the_accelerator_exporter_is_read_where_its_chart_puts_it() -> None:

@@ -70,6 +70,12 @@ def test_outputs_are_plain_data_that_agree_with_the_plan(stack: str) -> None:
     assert json.loads(json.dumps(outputs)) == outputs
     for name, seconds in outputs["coldStart"].items():
         assert seconds == round(plan.models[name].cold_start.total_seconds, 1)
+    for name, detail in outputs["coldStartDetails"].items():
+        model = plan.models[name]
+        assert detail["budgetSeconds"] == model.budget_seconds
+        assert detail["p50Seconds"] <= detail["p95Seconds"]
+        assert set(detail["phases"]) == {phase.key for phase in model.first_node.phases}
+    assert outputs["coldStart"].keys() == outputs["coldStartDetails"].keys() == plan.models.keys()
     assert set(outputs["decisions"]) == {path for path, _ in plan.decisions()}
 
 
@@ -82,6 +88,24 @@ def test_phases_of_a_timeline_in_json_follow_its_critical_path() -> None:
         assert total == pytest.approx(line["totalSeconds"], abs=0.1 * len(on_path))
         assert all(phase["source"] for phase in line["phases"])
         assert model["baseline"]["totalSeconds"] > line["totalSeconds"]
+
+
+def test_every_case_of_a_start_is_in_json_with_its_percentiles() -> None:
+    plan = plan_stack(load_stack(ROOT, "eks-prod"))
+    for name, model in summary(plan)["models"].items():
+        for key, line in (
+            ("coldStart", plan.models[name].cold_start),
+            ("firstNode", plan.models[name].first_node),
+            ("fromZero", plan.models[name].from_zero),
+            ("warmNode", plan.models[name].warm_node),
+            ("baseline", plan.models[name].baseline),
+        ):
+            found = model[key]
+            assert found["totalSeconds"] == round(line.total_seconds, 1)
+            assert found["p50Seconds"] <= found["p95Seconds"] <= found["p99Seconds"]
+            keys = {phase["key"] for phase in found["phases"]}
+            assert set(found["withoutSpread"]) < keys
+            assert all(phase["p95Seconds"] >= phase["seconds"] for phase in found["phases"])
 
 
 def test_cost_lines_sum_to_the_totals() -> None:
