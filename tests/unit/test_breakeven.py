@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -73,6 +75,13 @@ def test_the_articles_crossovers_follow_from_80_input_tokens(kind: str, exact: f
     assert found == pytest.approx(exact, abs=5e-5)
 
 
+def test_the_page_on_cost_shows_these_crossovers() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "cost.md").read_text(encoding="utf-8")
+    for tokens in LENGTHS.values():
+        found = mi300x(tokens).break_even_requests_per_second
+        assert re.search(rf"^\| {tokens} \| \S+ \| {found:.2f} \|$", text, re.M)
+
+
 def test_the_articles_swing_of_25_does_not_follow_from_its_own_crossovers() -> None:
     """It is 29 at the 80 input tokens that its ~18 needs, and 28 at the very least."""
     short, long = mi300x(30), mi300x(1200)
@@ -112,6 +121,7 @@ def test_the_cost_of_a_cold_start_is_loading_time_by_hourly_cost() -> None:
 def test_a_million_tokens_cost_the_same_in_both_ways_at_the_break_even_utilisation() -> None:
     case = replace(mi300x(220), capacity_requests_per_second=10.0)
     share = case.break_even_utilisation
+    assert share is not None
     assert share == pytest.approx(0.32236, abs=5e-5)
     assert case.dedicated_usd_per_million_tokens(share) == pytest.approx(
         case.serverless_usd_per_million_tokens
@@ -127,6 +137,7 @@ def test_without_a_capacity_nothing_is_said_of_utilisation() -> None:
     assert replace(case, utilisation=0.5).cost_ratio is None
 
 
+often = settings(max_examples=100, deadline=None)
 POSITIVE = st.floats(1e-3, 1e3)
 CASES = st.builds(
     Case,
@@ -140,6 +151,7 @@ CASES = st.builds(
 )
 
 
+@often
 @given(CASES, st.floats(1.01, 10))
 def test_a_dearer_gpu_moves_the_line_up_and_longer_answers_move_it_down(
     case: Case, factor: float
@@ -153,6 +165,7 @@ def test_a_dearer_gpu_moves_the_line_up_and_longer_answers_move_it_down(
     assert asked_more.break_even_requests_per_second < line
 
 
+@often
 @given(CASES, st.floats(0.5, 2))
 def test_below_the_line_tokens_are_cheaper_and_above_it_the_replica(
     case: Case, factor: float
@@ -164,6 +177,7 @@ def test_below_the_line_tokens_are_cheaper_and_above_it_the_replica(
         assert found.cheapest == ("dedicated" if factor > 1 else "by token")
 
 
+@often
 @given(CASES)
 def test_a_replica_that_cannot_break_even_full_never_does_in_any_number(case: Case) -> None:
     share = case.break_even_utilisation
@@ -174,6 +188,7 @@ def test_a_replica_that_cannot_break_even_full_never_does_in_any_number(case: Ca
             assert found.dedicated_usd_per_hour > found.by_token_usd_per_hour
 
 
+@often
 @given(CASES, st.floats(0.01, 0.99))
 def test_more_use_makes_a_token_cheaper(case: Case, utilisation: float) -> None:
     idle = case.dedicated_usd_per_million_tokens(utilisation)
@@ -213,6 +228,7 @@ def test_a_utilisation_cannot_be_raised_above_all_of_it() -> None:
     assert swing.high == replace(case, utilisation=1.0).cost_ratio
 
 
+@often
 @given(CASES, st.floats(0.01, 0.5))
 def test_what_moves_the_line_most_comes_first(case: Case, change: float) -> None:
     spans = [swing.span for swing in sensitivity(case, change)]
@@ -275,6 +291,12 @@ def test_a_lone_request_is_billed_with_its_start_and_its_idle_time() -> None:
     assert L4.usd_per_hour(rate) == pytest.approx(rate * 3600 * (30 + 4 + 60) * 0.000222, rel=1e-4)
 
 
+def test_rounding_up_adds_its_step_to_each_start() -> None:
+    rounded = replace(L4, rounding_seconds=10)
+    more = rounded.usd_per_hour(0.001) - L4.usd_per_hour(0.001)
+    assert more == pytest.approx(10 * L4.starts_per_hour(0.001) * 0.000222)
+
+
 def test_a_worker_that_is_never_idle_is_billed_every_second() -> None:
     assert L4.billed_share(5.0) == pytest.approx(1)
     assert L4.starts_per_hour(5.0) == pytest.approx(0, abs=1e-9)
@@ -297,6 +319,7 @@ GPUS = st.builds(
 )
 
 
+@often
 @given(GPUS, st.floats(1e-6, 10), st.floats(1, 600))
 def test_a_longer_start_or_a_longer_idle_time_is_never_cheaper(
     gpu: GpuBySecond, rate: float, more: float
@@ -307,8 +330,8 @@ def test_a_longer_start_or_a_longer_idle_time_is_never_cheaper(
     assert replace(plain, idle_seconds=gpu.idle_seconds + more).usd_per_hour(rate) >= now
 
 
+@often
 @given(GPUS, st.floats(0.01, 0.95))
-@settings(max_examples=200)
 def test_the_replica_is_cheaper_above_its_line_against_a_serverless_gpu(
     gpu: GpuBySecond, share: float
 ) -> None:

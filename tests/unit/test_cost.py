@@ -25,6 +25,9 @@ TRAFFIC = {
 }
 
 
+often = settings(max_examples=40, deadline=None)
+
+
 @cache
 def production() -> StackPlan:
     return planned({(*BIG, "traffic"): TRAFFIC, (*SMALL, "traffic"): TRAFFIC})
@@ -79,6 +82,7 @@ def test_another_stacks_traffic_is_not_known_to_the_one_that_makes_the_cluster()
     assert cost.untold == ()
 
 
+@often
 @given(st.floats(0, 1e4), st.floats(0, 1e4))
 def test_idle_typical_and_maximum_are_ordered(big: float, small: float) -> None:
     cost = bill(production(), {"qwen3-32b": big, "qwen3-8b": small})
@@ -90,6 +94,7 @@ def test_idle_typical_and_maximum_are_ordered(big: float, small: float) -> None:
         assert line.idle_usd_per_hour <= line.typical_usd_per_hour <= line.maximum_usd_per_hour
 
 
+@often
 @given(st.floats(0, 12), st.floats(0, 12), st.floats(0, 12))
 def test_more_replicas_never_cost_less(big: float, small: float, more: float) -> None:
     now = bill(production(), {"qwen3-32b": big, "qwen3-8b": small}).typical_usd_per_hour
@@ -99,8 +104,8 @@ def test_more_replicas_never_cost_less(big: float, small: float, more: float) ->
     assert now <= then
 
 
+@often
 @given(st.integers(0, 8), st.integers(0, 8), st.floats(0, 8))
-@settings(max_examples=40)
 def test_cost_grows_with_warm_capacity(warm: int, other: int, replicas: float) -> None:
     plan = production()
 
@@ -115,6 +120,22 @@ def test_cost_grows_with_warm_capacity(warm: int, other: int, replicas: float) -
     assert many.typical_usd_per_hour is not None
     assert few.typical_usd_per_hour <= many.typical_usd_per_hour
     assert few.maximum_usd_per_hour == many.maximum_usd_per_hour
+
+
+def test_warm_nodes_beside_busy_ones_stay_within_the_limit_of_the_pool() -> None:
+    plan = production()
+    pools = {**plan.pools, "l40s": replace(plan.pools["l40s"], warm_nodes=8)}
+    cost = bill(replace(plan, pools=pools), {"qwen3-32b": 1, "qwen3-8b": 6})
+    assert [(line.idle_nodes, line.typical_nodes) for line in cost.mix] == [(1, 1), (8, 8)]
+
+
+def test_replicas_stay_within_the_bounds_of_their_scaling() -> None:
+    few, many = (
+        bill(production(), {"qwen3-32b": 0, "qwen3-8b": 0}),
+        bill(production(), {"qwen3-32b": 99, "qwen3-8b": 99}),
+    )
+    assert [line.typical_nodes for line in few.mix] == [1, 2]
+    assert [line.typical_nodes for line in many.mix] == [3, 7]
 
 
 def test_a_million_tokens_carry_their_share_of_the_pool_and_nothing_else() -> None:
@@ -224,8 +245,8 @@ def test_shares_of_one_pool_leave_the_stack_without_an_expected_cost() -> None:
 PERCENT = st.floats(0.5, 49)
 
 
+@often
 @given(PERCENT, PERCENT, st.floats(0.01, 100), st.floats(0.01, 100), st.floats(0.01, 100))
-@settings(max_examples=25)
 def test_an_expected_price_lies_between_the_cheapest_and_the_dearest(
     reserved: float, spot: float, a: float, b: float, c: float
 ) -> None:
