@@ -16,9 +16,10 @@ from coldstart.report.series import (
 )
 
 AXIS_PIXELS = 52
-NAMES_PIXELS = 150
+NAMES_PIXELS = 180
 KEY_PIXELS = 17
-LETTER_PIXELS = 7
+LETTER_PIXELS = 7.5
+"""Of a letter on average in a wide typeface."""
 STYLES = (("first", [1, 0]), ("second", [7, 3]), ("third", [2, 2]), ("fourth", [9, 3, 2, 3]))
 """Colour and dash of a picture's lines, in order; a fifth line begins again."""
 
@@ -207,7 +208,8 @@ def _ends_pixels(panel: Panel, size: Size) -> int:
     """Room at the right for the names of lines, or for half an axis label."""
     if len(panel.lines) < 2 or _has_key(panel, size):
         return 20
-    return min(NAMES_PIXELS, 16 + LETTER_PIXELS * max(len(line.name) for line in panel.lines))
+    longest = max(len(line.name) for line in panel.lines)
+    return min(NAMES_PIXELS, 16 + round(LETTER_PIXELS * longest))
 
 
 def _counts(most: float, about: int) -> list[int]:
