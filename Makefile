@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: preview up plan rehearse test test-cluster cluster-up cluster-down bench lint format lock clean help
+.PHONY: preview up plan rehearse test test-browser test-cluster cluster-up cluster-down bench lint format lock clean help
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -30,7 +30,10 @@ rehearse: $(STAMP) ## Preview, up, second up, refresh, destroy of STACK, no acco
 	@$(PY) -m coldstart rehearse $(STACK)
 
 test: $(STAMP) ## Every test that needs no cluster
-	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/cluster
+	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/cluster --ignore tests/browser
+
+test-browser: $(STAMP) ## Open a report in headless Chromium: phone, desk, paper, keyboard, screen reader
+	@$(PY) -m pytest -q tests/browser
 
 test-cluster: $(STAMP) ## Tests against a real control plane, Karpenter, KEDA and containerd
 	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/cluster

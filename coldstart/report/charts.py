@@ -16,9 +16,10 @@ from coldstart.report.series import (
 )
 
 AXIS_PIXELS = 52
-NAMES_PIXELS = 150
+NAMES_PIXELS = 180
 KEY_PIXELS = 17
-LETTER_PIXELS = 7
+LETTER_PIXELS = 7.5
+"""Of a letter on average in a wide typeface."""
 STYLES = (("first", [1, 0]), ("second", [7, 3]), ("third", [2, 2]), ("fourth", [9, 3, 2, 3]))
 """Colour and dash of a picture's lines, in order; a fifth line begins again."""
 
@@ -86,7 +87,7 @@ def warm_spec(curve: WarmCurve, size: Size) -> Spec:
         if p.total_usd_per_hour is not None
     ]
     if priced:
-        lines.append(Line("with violations priced", priced, 1, dots=True))
+        lines.append(Line("violations priced", priced, 1, dots=True))
     violated = Line(
         "violated", [(p.warm_replicas, p.violated_seconds_per_hour) for p in points], 2, dots=True
     )
@@ -165,7 +166,7 @@ def simulation_spec(run: SimulationRun, size: Size) -> Spec:
             ),
             Panel("Requests waiting", (line("queue", "queued"),), height=90),
             Panel(
-                "Time to first token, 95th percentile, seconds",
+                "Time to first token, p95, seconds",
                 (line("TTFT", "ttft_p95_seconds", shape="linear"),),
                 () if target is None else (Mark(f"target {target:g} s", target),),
                 height=110,
@@ -207,7 +208,8 @@ def _ends_pixels(panel: Panel, size: Size) -> int:
     """Room at the right for the names of lines, or for half an axis label."""
     if len(panel.lines) < 2 or _has_key(panel, size):
         return 20
-    return min(NAMES_PIXELS, 16 + LETTER_PIXELS * max(len(line.name) for line in panel.lines))
+    longest = max(len(line.name) for line in panel.lines)
+    return min(NAMES_PIXELS, 16 + round(LETTER_PIXELS * longest))
 
 
 def _counts(most: float, about: int) -> list[int]:
@@ -243,7 +245,7 @@ def _panel(panel: Panel, x: Spec, width: int, size: Size) -> Spec:
     for line in panel.lines:
         layers += _line(line, x, y)
     if _has_key(panel, size):
-        layers += _key(panel)
+        layers += _key(panel, width)
     elif len(panel.lines) > 1:
         layers += _ends(panel, width)
     layers += _spots(panel, x, y, width)
@@ -268,7 +270,7 @@ def _line(line: Line, x: Spec, y: Spec) -> list[Spec]:
     return layers
 
 
-def _key(panel: Panel) -> list[Spec]:
+def _key(panel: Panel, width: int) -> list[Spec]:
     """A row for each line above the axes: a piece of it, and its name."""
     layers: list[Spec] = []
     for i, line in enumerate(panel.lines):
@@ -288,7 +290,8 @@ def _key(panel: Panel) -> list[Spec]:
             }
         )
         name = [{"text": line.name}]
-        layers += text(name, {"x": {"value": 36}, "y": y}, align="left", color=LIGHT[colour])
+        style = {"align": "left", "color": LIGHT[colour], "limit": width - 36}
+        layers += text(name, {"x": {"value": 36}, "y": y}, **style)
     return layers
 
 

@@ -18,8 +18,11 @@ _COLOUR_NAMES = {value: name for name, value in LIGHT.items()}
 _COLOUR = re.compile(f'="({"|".join(_COLOUR_NAMES)})"')
 _OPENING = re.compile(r'^<svg [^>]*?width="([\d.]+)" height="([\d.]+)"[^>]*>')
 _IDENTIFIER = re.compile(r'(\bid="|url\(#|href="#)')
-_ITALIC = 'style="italic"'
+_ITALIC = ' style="italic"'
 """How the library writes an italic text: as a style sheet that means nothing."""
+_TAG = re.compile(r"<[^>]+>")
+_ROLE = re.compile(r' (?:role|aria-\w+)="[^"]*"')
+"""What the library says of the parts of a picture, which as a whole is one image with one name."""
 
 
 def svg_file(picture: Picture) -> str:
@@ -40,14 +43,19 @@ def inline_svg(picture: Picture, *, narrow: bool) -> Html:
 
 
 def _svg(spec: Spec, picture: Picture, identifier: str, *, inline: bool) -> str:
-    drawn = vl_convert.vegalite_to_svg(spec).replace(_ITALIC, 'font-style="italic"')
+    drawn = vl_convert.vegalite_to_svg(spec)
     opening = _OPENING.match(drawn)
     if opening is None:
         raise ValueError(f"the SVG of {picture.key} does not begin as expected: {drawn[:80]}")
-    body = drawn[opening.end() :]
-    body = _IDENTIFIER.sub(lambda found: f"{found[1]}{identifier}-", body)
-    if inline:
-        body = _COLOUR.sub(lambda found: f'="var(--{_COLOUR_NAMES[found[1]]})"', body)
+
+    def own(found: re.Match[str]) -> str:
+        text = _ROLE.sub("", found[0].replace(_ITALIC, ' font-style="italic"'))
+        text = _IDENTIFIER.sub(lambda part: f"{part[1]}{identifier}-", text)
+        if inline:
+            text = _COLOUR.sub(lambda part: f'="var(--{_COLOUR_NAMES[part[1]]})"', text)
+        return text
+
+    body = _TAG.sub(own, drawn[opening.end() :].removesuffix("</svg>"))
     width, height = opening[1], opening[2]
     title = tag("title", picture.title, id=f"{identifier}-title")
     words = tag("desc", picture.description, id=f"{identifier}-words")
@@ -56,4 +64,4 @@ def _svg(spec: Spec, picture: Picture, identifier: str, *, inline: bool) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"{size} role="img" '
         f'aria-labelledby="{identifier}-title" aria-describedby="{identifier}-words">'
     )
-    return f"{head}{title}{words}{body}"
+    return f'{head}{title}{words}<g aria-hidden="true">{body}</g></svg>'

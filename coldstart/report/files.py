@@ -15,8 +15,11 @@ def check_folder(option: str, folder: Path) -> None:
     """Raise ReportError unless `folder`, which `option` names, exists."""
     if folder.is_dir():
         return
-    what = "is a file, not a folder" if folder.exists() else "does not exist"
-    raise ReportError(f"{option}: the folder {folder} {what}; make it first: mkdir -p {folder}")
+    if folder.exists():
+        raise ReportError(f"{option}: {folder} is a file, not a folder; name a folder")
+    raise ReportError(
+        f"{option}: the folder {folder} does not exist; make it first: mkdir -p {folder}"
+    )
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -24,6 +27,8 @@ def write_whole(path: Path, content: bytes) -> None:
 
     Raises ReportError when the folder takes no file or `path` is a folder.
     """
+    if path.is_dir():
+        raise ReportError(f"{path} is a folder; name a file in it, such as {path / 'report.html'}")
     temporary: str | None = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

@@ -10,7 +10,7 @@ from coldstart.report.palette import LIGHT
 from coldstart.report.series import ColdStartGantt, GanttRow, StartLine
 from coldstart.units import format_seconds
 
-LABEL_PIXELS = 176
+LABEL_PIXELS = 190
 TAKES_PIXELS = 64
 CRITICAL, BESIDE = "on the critical path", "beside it"
 

@@ -22,8 +22,8 @@ from coldstart.report.pictures import (
     simulation_picture,
     warm_picture,
 )
-from coldstart.report.series import Levers, Pictures
-from coldstart.units import format_seconds
+from coldstart.report.series import Levers, Pictures, slug
+from coldstart.units import format_seconds as plain_seconds
 
 STYLE = Path(__file__).with_name("page.css")
 Section = tuple[str, str, list[Html]]
@@ -71,6 +71,11 @@ def style_sheet() -> str:
     )
     screen = f"{light}\n@media screen and (prefers-color-scheme:dark){{{dark}}}\n"
     return screen + STYLE.read_text(encoding="utf-8")
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration that is not broken over two lines."""
+    return plain_seconds(seconds).replace(" ", "\u00a0")
 
 
 def _sections(found: Mapping[str, Any], more: Pictures) -> list[Section]:
@@ -232,7 +237,7 @@ def _levers(levers: Levers) -> Html:
         rows,
         frozenset({2, 3, 4}),
     )
-    return table(data, f"levers-{levers.model}")
+    return table(data, slug(f"levers-{levers.model}"))
 
 
 def _simulations(more: Pictures) -> list[Html]:

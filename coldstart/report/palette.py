@@ -1,7 +1,8 @@
 """Colours of pictures and pages, once for light and once for dark.
 
-The hues are told apart with every common colour blindness, and every line also has its own dash.
-Text colours, which lines share with their labels, have a contrast of at least 4.5 on `paper`.
+Lines share their colours with their labels, so all have a contrast of at least 4.5 on `paper` and
+on `sheet`. They differ in lightness as well as in hue, to be told apart with every common colour
+blindness; every line also has its own dash. tests/unit/test_report_palette.py computes both.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ LIGHT: Mapping[str, str] = MappingProxyType(
         "ink": "#1b2631",
         "soft": "#51606e",
         "rule": "#d5dadd",
-        "first": "#0b5c9e",
-        "second": "#a84a00",
-        "third": "#00705a",
-        "fourth": "#7a3d9c",
-        "limit": "#a3123f",
+        "first": "#0b5cbf",
+        "second": "#955f0a",
+        "third": "#0d4531",
+        "fourth": "#5a0f78",
+        "limit": "#c2216b",
     }
 )
 DARK: Mapping[str, str] = MappingProxyType(
@@ -30,10 +31,10 @@ DARK: Mapping[str, str] = MappingProxyType(
         "ink": "#e8ecef",
         "soft": "#a9b5c0",
         "rule": "#3a444e",
-        "first": "#74b7f0",
-        "second": "#f2a65a",
-        "third": "#5fc9ae",
-        "fourth": "#cfa5ee",
-        "limit": "#ff8fa8",
+        "first": "#8fbbe8",
+        "second": "#f3dfb8",
+        "third": "#3fe07f",
+        "fourth": "#c66bf5",
+        "limit": "#f0667a",
     }
 )

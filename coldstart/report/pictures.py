@@ -104,7 +104,7 @@ def warm_picture(curve: WarmCurve) -> Picture:
     columns = (
         "Warm replicas",
         "Kept warm, USD an hour",
-        "With violations priced, USD an hour",
+        "Violations priced, USD an hour",
         "Violated, s an hour",
         "Chosen",
     )

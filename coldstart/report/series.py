@@ -5,8 +5,14 @@ Each has `key`, which names its file and its place in the page, and the numbers 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+
+def slug(text: str) -> str:
+    """A text as the name of a file and of a place in a page: letters, digits, `-` and `.`."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ class ColdStartGantt:
     @property
     def key(self) -> str:
         """Name of the picture."""
-        return f"cold-start-{self.model}"
+        return slug(f"cold-start-{self.model}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,7 @@ class WarmCurve:
     @property
     def key(self) -> str:
         """Name of the picture."""
-        return f"warm-capacity-{self.model}"
+        return slug(f"warm-capacity-{self.model}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +139,7 @@ class BreakEven:
     @property
     def key(self) -> str:
         """Name of the picture."""
-        return f"break-even-{self.model}"
+        return slug(f"break-even-{self.model}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +167,7 @@ class CapacityPlan:
     @property
     def key(self) -> str:
         """Name of the picture."""
-        return f"capacity-{self.model}"
+        return slug(f"capacity-{self.model}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +197,7 @@ class SimulationRun:
     @property
     def key(self) -> str:
         """Name of the picture."""
-        return f"simulation-{self.model}"
+        return slug(f"simulation-{self.model}")
 
 
 MOST_TIME_POINTS = 120

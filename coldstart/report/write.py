@@ -10,7 +10,7 @@ from coldstart.report.contents import all_pictures
 from coldstart.report.drawing import png_file, svg_file
 from coldstart.report.files import ReportError, check_folder, write_whole
 from coldstart.report.page import page
-from coldstart.report.series import Pictures
+from coldstart.report.series import Pictures, slug
 
 
 def write_report(
@@ -34,7 +34,7 @@ def write_report(
         write_whole(output, page(found, more).encode())
         written.append(output)
     for picture in all_pictures(found, more) if svg or png else ():
-        name = f"{found['stack']}-{picture.key}"
+        name = slug(f"{found['stack']}-{picture.key}")
         if svg is not None:
             write_whole(svg / f"{name}.svg", svg_file(picture).encode())
             written.append(svg / f"{name}.svg")
