@@ -1,4 +1,4 @@
-"""`docs/commands.md` from the commands themselves: `python -m coldstart.cli.reference` writes it."""
+"""`python -m coldstart.cli.reference` writes `docs/commands.md` from the help of each command."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ HEAD = """# Commands
 
 Written by `python -m coldstart.cli.reference` from the help of each command.
 
-`bin/coldstart` runs from any folder; put `bin/` on PATH, or link to the file. Answers go to standard
-output, progress and errors to standard error. Exit codes: 0 fine; 1 the engine, a policy or a limit
-said no; 2 bad input, with a message that says where and what would work; 130 interrupted.
+`bin/coldstart` runs from any folder; put `bin/` on PATH, or link to the file. Answers go to
+standard output, progress and errors to standard error. Exit codes: 0 fine; 1 the engine, a policy
+or a limit said no; 2 bad input, with a message that says where and what would work; 130
+interrupted.
 
 Text is coloured on a terminal only, and not under `NO_COLOR`. `--json` is for machines,
 `--format markdown` for a pull request ([ci.md](ci.md) has a workflow).
 
-`coldstart --install-completion` teaches your shell the names of commands, stacks, models, node pools,
-decisions and regions.
+`coldstart --install-completion` teaches your shell the names of commands, stacks, models, node
+pools, decisions and regions.
 """
 
 
