@@ -11,13 +11,11 @@ from typing import Any
 from coldstart.catalog import Catalog, Model
 from coldstart.errors import UserError
 from coldstart.planning.fit import AUTO_MAX_MODEL_LEN
-from coldstart.planning.survey import Fitting, survey
+from coldstart.planning.survey import MOST, Fitting, survey
 from coldstart.spec.fields import RESERVED_NAMESPACES
 from coldstart.spec.model import ClusterSpec, Environment, ModelSpec
 from coldstart.units import format_seconds
 
-MOST_REPLICAS, MOST_NODES = 1000, 1000
-"""What a stack file takes (scaling.max, maxNodes)."""
 LONGEST_OVER_MEAN = 2
 """A context of twice the mean request holds all but the rare long ones."""
 MAX_CONCURRENCY: int = ModelSpec.model_fields["max_concurrency"].default
@@ -146,9 +144,9 @@ def _option(wishes: Wishes, fitting: Fitting) -> Option:
         )
     elif usd is None:
         obstacle = f"no price is known for {fitting.instance} in {wishes.region}"
-    elif replicas + 1 > MOST_REPLICAS or nodes + 1 > MOST_NODES:
+    elif replicas + 1 > MOST or nodes + 1 > MOST:
         obstacle = (
-            f"it takes {replicas:,} replicas; one stack has at most {MOST_REPLICAS}: lower the "
+            f"it takes {replicas:,} replicas; one stack has at most {MOST}: lower the "
             "requests per second, or share them over several stacks"
         )
     return Option(fitting, replicas, nodes, usd, obstacle)

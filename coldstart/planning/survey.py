@@ -13,6 +13,9 @@ from coldstart.planning.plan import PlanFailedError, plan_stack
 from coldstart.spec.model import StackSpec
 
 POOL, MODEL = "gpu", "model"
+MOST = 1000
+"""Replicas and nodes of the plans tried here, the most a stack file takes: no size stands in the
+way of a fit."""
 NO_REVISION = "0" * 40
 """Stands for the commit of a model that is not published under one; nothing is fetched here."""
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -64,7 +67,7 @@ def survey(
     known = replace(catalog, models={**catalog.models, name: model})
     revision = model.revision or NO_REVISION
     entry = {**(wishes or {}), "source": f"hf://{name}@{revision}", "nodePool": POOL}
-    entry.setdefault("scaling", {"min": 1, "max": 1})
+    entry.setdefault("scaling", {"min": 1, "max": MOST})
     found = [_on(accelerator, entry, model, region, known) for accelerator in _offered(known)]
     return tuple(sorted(found, key=_cheapest_first))
 
@@ -124,7 +127,7 @@ def _on(
     obstacle = "no instance type carries it"
     for number, types in enumerate(_groups(accelerator.key, catalog)):
         names = tuple(t.name for t in types) if number else ()
-        pool: dict[str, Any] = {"accelerator": accelerator.key, "maxNodes": 1}
+        pool: dict[str, Any] = {"accelerator": accelerator.key, "maxNodes": MOST}
         if names:
             pool["instanceTypes"] = list(names)
         spec = StackSpec.model_validate(

@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer.main
 import yaml
 from pydantic import BaseModel
 
+from coldstart.cli import reference
+from coldstart.cli.app import app
 from coldstart.spec import model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,10 +34,12 @@ def test_every_key_of_the_stack_file_is_documented(kind: type[BaseModel]) -> Non
     assert keys <= documented
 
 
-@pytest.mark.parametrize("path", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "path", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/commands.md", "docs/ci.md"]
+)
 def test_links_lead_somewhere(path: str) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / path).read_text())
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert [link for link in links if not (ROOT / path).parent.joinpath(link).exists()] == []
 
 
 def test_the_readme_shows_the_dev_stack_as_it_is() -> None:
@@ -43,6 +48,20 @@ def test_the_readme_shows_the_dev_stack_as_it_is() -> None:
     assert yaml.safe_load(shown[1]) == yaml.safe_load(
         (ROOT / "stacks/Pulumi.eks-dev.yaml").read_text()
     )
+
+
+def test_the_page_of_commands_is_what_help_says() -> None:
+    assert (ROOT / "docs/commands.md").read_text() == reference.page(), (
+        "write it anew: python -m coldstart.cli.reference"
+    )
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/ci.md", "docs/stack-file.md"])
+def test_commands_that_a_page_names_exist(path: str) -> None:
+    known = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    text = (ROOT / path).read_text()
+    named = set(re.findall(r"(?:`|^ *|-m |[|;] )coldstart ([a-z]+)", text, re.MULTILINE))
+    assert named and named <= known
 
 
 def test_pulumi_yaml_declares_every_key_that_is_no_secret() -> None:
