@@ -32,13 +32,14 @@ def scaling_plan(
     *,
     first_start_seconds: float,
     next_start_seconds: float,
+    lead_seconds: float,
     concurrent_requests: int,
     load: LoadPlan | None = None,
 ) -> ScalingPlan:
     """`concurrent_requests` is what one replica runs at once.
 
     `first_start_seconds` is a start on the first node of an empty cluster, `next_start_seconds` one
-    on a further node.
+    on a further node, `lead_seconds` how long before its start a schedule asks for replicas.
     """
     bounds = model_spec.scaling
     chosen = f'{{namespace="{name}"}}'
@@ -50,7 +51,7 @@ def scaling_plan(
         polling_seconds=POLLING_SECONDS,
         waiting_requests=waiting,
         cooldown=_cooldown(bounds, load, start_seconds),
-        schedules=_schedules(f"models.{name}.scaling.schedules", bounds, start_seconds),
+        schedules=_schedules(f"models.{name}.scaling.schedules", bounds, lead_seconds),
         triggers=(
             Trigger(
                 "waiting",
@@ -182,12 +183,12 @@ def _percent(share: float) -> str:
 
 
 def _schedules(
-    path: str, bounds: ScalingSpec, lead_seconds: int
+    path: str, bounds: ScalingSpec, lead_seconds: float
 ) -> Decision[tuple[CronTrigger, ...]]:
     if not bounds.schedules:
         return Decision((), "none is given")
     return Decision(
         cron_triggers(path, bounds.schedules, lead_seconds),
-        f"each start is {math.ceil(lead_seconds / 60)} min early: a cold start takes "
-        f"{format_seconds(lead_seconds)}",
+        f"each start is {math.ceil(lead_seconds / 60)} min early: 95 % of cold starts on "
+        f"a first node take up to {format_seconds(lead_seconds)}",
     )

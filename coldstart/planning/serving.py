@@ -18,6 +18,7 @@ from coldstart.planning.fit import STREAMER_BUFFER_MIB, Placement, place
 from coldstart.planning.load import load_plan
 from coldstart.planning.model import CompileCachePlan, HostPlan, ModelPlan, PoolPlan
 from coldstart.planning.operation import drain_plan, probe_plan, rollout_plan
+from coldstart.planning.percentiles import percentiles
 from coldstart.planning.scaling import scaling_plan
 from coldstart.planning.timeline import Timeline
 from coldstart.render.engine import engine_arguments, engine_environment
@@ -104,6 +105,7 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
             catalog,
             first_start_seconds=first.total_seconds,
             next_start_seconds=further.total_seconds,
+            lead_seconds=percentiles(first).p95_seconds if model_spec.scaling.schedules else 0.0,
             concurrent_requests=fit.max_num_seqs,
             load=load,
         ),
