@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -192,7 +194,7 @@ def test_a_change_is_judged_with_what_was_measured_and_still_holds() -> None:
 def test_what_an_offered_change_saves_is_what_the_changed_stack_saves() -> None:
     now = planned({(*L40S, "warmNodes"): 0}).models["qwen3-8b"]
     for lever in next_levers(spec_of({(*L40S, "warmNodes"): 0}), "qwen3-8b", CATALOG):
-        changed = {(*L40S, "warmNodes"): 0}
+        changed: dict[Any, Any] = {(*L40S, "warmNodes"): 0}
         changed |= {
             (*L40S, key.rsplit(".", 1)[1]): [value] if "instanceTypes" in key else value
             for key, value in lever.change.items()
