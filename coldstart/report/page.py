@@ -233,7 +233,7 @@ def _levers(levers: Levers) -> Html:
     )
     data = Table(
         f"Levers of {levers.model}, one at a time",
-        ("Lever", "Used", "Saves, s", "Start then takes, s", "USD an hour", "Remark"),
+        ("Lever", "Used", "Saves,\u00a0s", "Start then takes,\u00a0s", "USD an hour", "Remark"),
         rows,
         frozenset({2, 3, 4}),
     )

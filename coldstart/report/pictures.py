@@ -65,7 +65,7 @@ def gantt_picture(gantt: ColdStartGantt) -> Picture:
     )
     table = Table(
         f"Phases of a cold start of {gantt.model}",
-        ("Phase", "Start of", "From, s", "Takes, s", "On the critical path"),
+        ("Phase", "Start of", "From,\u00a0s", "Takes,\u00a0s", "On the critical path"),
         rows,
         frozenset({2, 3}),
     )
@@ -105,7 +105,7 @@ def warm_picture(curve: WarmCurve) -> Picture:
         "Warm replicas",
         "Kept warm, USD an hour",
         "Violations priced, USD an hour",
-        "Violated, s an hour",
+        "Violated,\u00a0s an hour",
         "Chosen",
     )
     return Picture(
@@ -121,11 +121,12 @@ def warm_picture(curve: WarmCurve) -> Picture:
 def break_even_picture(even: BreakEven) -> Picture:
     """Dedicated against serverless."""
     words = f"{even.dedicated.name} is paid by the hour, serverless by the token."
-    for crossing in even.crossings:
-        words += (
-            f" {crossing.name}: as dear as each other at {amount(crossing.x)} {even.load}, "
-            f"${crossing.usd_per_hour:.2f} an hour."
+    if even.crossings:
+        equal = "; ".join(
+            f"{c.name}: {amount(c.x)} {even.load} (${c.usd_per_hour:.2f} an hour)"
+            for c in even.crossings
         )
+        words += f" Both cost the same at {equal}."
     if not even.crossings:
         words += " The lines do not meet within the loads shown."
     rows = tuple(
@@ -177,7 +178,7 @@ def capacity_picture(plan: CapacityPlan) -> Picture:
         capacity_spec(plan, NARROW),
         Table(
             f"Capacity plan of {plan.model}",
-            ("Requests a second", "Replicas", "Utilisation", "TTFT p95, s"),
+            ("Requests a second", "Replicas", "Utilisation", "TTFT p95,\u00a0s"),
             rows,
             frozenset({0, 1, 2, 3}),
         ),
@@ -190,7 +191,7 @@ def simulation_picture(run: SimulationRun) -> Picture:
     answered = [p.ttft_p95_seconds for p in points if p.ttft_p95_seconds is not None]
     words = (
         f"Most replicas ready: {amount(max(p.replicas_ready for p in points))}. "
-        f"Longest queue: {amount(max(p.queued for p in points))} requests."
+        f"Longest queue: {max(p.queued for p in points):,.0f} requests."
     )
     if answered:
         words += f" Worst 95th percentile of time to first token: {amount(max(answered))} s"
@@ -218,7 +219,7 @@ def simulation_picture(run: SimulationRun) -> Picture:
         "Replicas wanted",
         "Replicas ready",
         "Requests waiting",
-        "TTFT p95, s",
+        "TTFT p95,\u00a0s",
     )
     return Picture(
         run.key,

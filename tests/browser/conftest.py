@@ -31,7 +31,10 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-MISSING = "no browser found: install Chromium (Debian: apt-get install chromium), or name one by COLDSTART_BROWSER=/path/to/chromium"
+MISSING = (
+    "no browser found: install Chromium (Debian: apt-get install chromium), "
+    "or name one by COLDSTART_BROWSER=/path/to/chromium"
+)
 
 
 @dataclass(slots=True)
