@@ -66,7 +66,7 @@ def models(
         if json_output:
             print_json([_model_data(model, fits) for model, fits in rows])
         elif detailed:
-            _print_model(*rows[0], region)
+            _print_model(rows[0][0], rows[0][1], region)
         else:
             _print_models(rows, region)
 

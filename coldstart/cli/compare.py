@@ -104,16 +104,13 @@ def _rows(found: Difference) -> list[tuple[str, str, str, str]]:
 
 def _told_of(found: Difference) -> list[tuple[str, str, str, str, str]]:
     """Changed decisions: path, values and reasons before and after."""
-    none = ("none", "there was no such decision")
-    gone = ("none", "there is no such decision any more")
-    return [
-        (
-            change.path,
-            *((change.before.value, change.before.reason) if change.before else none),
-            *((change.after.value, change.after.reason) if change.after else gone),
-        )
-        for change in found.decisions
-    ]
+    rows = []
+    for change in found.decisions:
+        old, new = change.before, change.after
+        before = (old.value, old.reason) if old else ("none", "there was no such decision")
+        after = (new.value, new.reason) if new else ("none", "there is no such decision any more")
+        rows.append((change.path, *before, *after))
+    return rows
 
 
 def _parts(found: Difference) -> list[str]:

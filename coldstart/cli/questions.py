@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -146,12 +147,12 @@ def _model(text: str) -> Any:
     return model
 
 
-def _choice(kind: type[Any]) -> Callable[[str], Any]:
+def _choice(kind: type[StrEnum]) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         try:
             return kind(text)
         except ValueError:
-            raise ValueError(f"{text!r} is not one of {', '.join(kind)}") from None
+            raise ValueError(f"{text!r} is not one of {', '.join(map(str, kind))}") from None
 
     return read
 

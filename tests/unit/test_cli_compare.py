@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stack_examples import L40S, SMALL, planned
 from typer.testing import CliRunner, Result
@@ -180,6 +180,7 @@ def test_a_name_in_a_plan_can_be_no_markup_of_the_comment(compare) -> None:
 
 
 @given(st.floats(-1e6, 1e6))
+@settings(deadline=None)
 def test_a_change_has_the_sign_of_its_figure(amount: float) -> None:
     for words in (signed_seconds(amount), signed_usd(amount)):
         if words != "same":
@@ -188,6 +189,7 @@ def test_a_change_has_the_sign_of_its_figure(amount: float) -> None:
 
 
 @given(st.floats(0, 1e4), st.floats(0, 1e4))
+@settings(deadline=None)
 def test_a_looser_limit_never_fails_what_a_tighter_one_passes(one: float, other: float) -> None:
     found = difference(parse_plan(BEFORE, "x"), parse_plan(AFTER, "y"))
     tight, loose = sorted((one, other))

@@ -145,6 +145,7 @@ def test_replicas_follow_from_littles_law_and_the_kv_cache() -> None:
 @given(
     st.floats(1e-6, 1e4), st.floats(1e-6, 1e4), st.integers(1, 10_000), st.integers(1, 10_000_000)
 )
+@settings(deadline=None)
 def test_more_traffic_never_needs_fewer_replicas(
     one: float, other: float, tokens: int, cache: int
 ) -> None:
@@ -162,7 +163,7 @@ def test_a_long_conversation_gets_a_context_that_holds_it(init, tmp_path: Path) 
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_a_suggested_name_is_one_that_would_be_taken(text: str) -> None:
     assert re.fullmatch(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", plain_name(text))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stack_examples import planned
 from typer.testing import CliRunner
@@ -67,6 +67,7 @@ def test_what_has_no_price_is_named() -> None:
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_no_text_breaks_out_of_its_cell(text: str) -> None:
     cell = markdown.escaped(text)
     assert "\n" not in cell
