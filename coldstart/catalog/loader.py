@@ -20,6 +20,7 @@ from coldstart.catalog.models import (
     FixedPrice,
     InstanceType,
     Limit,
+    MigProfile,
     Model,
     PhaseFigure,
     Price,
@@ -69,6 +70,7 @@ class Catalog:
     figures: Mapping[str, PhaseFigure]
     charts: Mapping[str, Chart]
     eks_releases: Mapping[str, EksRelease]
+    mig_profiles: Mapping[str, tuple[MigProfile, ...]]
 
     def instances_with(self, accelerator: str) -> tuple[InstanceType, ...]:
         """Instance types carrying `accelerator`, fewest accelerators and least vCPU first."""
@@ -240,6 +242,27 @@ def _prices(reader: _Reader) -> dict[tuple[str, str], Price]:
     return built
 
 
+def _mig_profiles(reader: _Reader) -> dict[str, tuple[MigProfile, ...]]:
+    """`mig_profiles.yaml`: per accelerator a source and its slices, smallest first."""
+    file, columns = "mig_profiles.yaml", ("profile", "compute_slices", "memory_eighths", "instances")
+    built: dict[str, tuple[MigProfile, ...]] = {}
+    for key, block in reader.document(file).items():
+        if not isinstance(block, dict) or not isinstance(block.get("profiles"), list):
+            reader.fault(file, str(key), "expected a source and a list `profiles`")
+            continue
+        entries = []
+        for i, row in enumerate(block["profiles"]):
+            path = f"{key}.profiles[{i}]"
+            if not isinstance(row, list) or len(row) != len(columns):
+                reader.fault(file, path, f"{row!r}: expected {len(columns)} values")
+                continue
+            fields = {"accelerator": key, "source": block.get("source")}
+            entry = reader.entry(MigProfile, file, path, {**fields, **dict(zip(columns, row, strict=True))})
+            entries += [entry] if entry else []
+        built[str(key)] = tuple(sorted(entries, key=lambda p: (p.memory_eighths, p.compute_slices)))
+    return built
+
+
 def _cross_references(reader: _Reader, catalog: Catalog) -> None:
     for name, kind in catalog.instance_types.items():
         if kind.accelerator is None:
@@ -252,6 +275,10 @@ def _cross_references(reader: _Reader, catalog: Catalog) -> None:
         elif abs(kind.accelerator_memory_mib / 1024 - gpu.memory_gib) > 0.02 * gpu.memory_gib:
             text = f"{kind.accelerator_memory_mib}: {gpu.key} has {gpu.memory_gib} GiB"
             reader.fault("aws_instance_types.yaml", f"{name}.accelerator_memory_mib", text)
+    for key in catalog.mig_profiles:
+        if key not in catalog.accelerators:
+            text = f"{key!r}: expected a key of accelerators.yaml"
+            reader.fault("mig_profiles.yaml", key, text)
     for region, instance in catalog.prices:
         if instance not in catalog.instance_types:
             text = f"{instance!r}: expected an instance type of aws_instance_types.yaml"
@@ -278,6 +305,7 @@ def load_folder(folder: Path) -> Catalog:
         figures=reader.entries(PhaseFigure, "figures.yaml", "key"),
         charts=reader.entries(Chart, "charts.yaml", "key"),
         eks_releases=reader.entries(EksRelease, "eks_releases.yaml", "kubernetes_version"),
+        mig_profiles=_mig_profiles(reader),
     )
     _cross_references(reader, catalog)
     if reader.faults:

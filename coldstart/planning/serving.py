@@ -13,7 +13,7 @@ from coldstart.planning.compile_cache import cache_key
 from coldstart.planning.context import Context
 from coldstart.planning.decision import Candidate, Decision, PlanError, Rejection, choose
 from coldstart.planning.fit import STREAMER_BUFFER_MIB, Placement, place
-from coldstart.planning.model import CompileCachePlan, HostPlan, ModelPlan, PoolPlan
+from coldstart.planning.model import CompileCachePlan, FitPlan, HostPlan, ModelPlan, PoolPlan
 from coldstart.planning.operation import drain_plan, probe_plan, rollout_plan, scaling_plan
 from coldstart.planning.timeline import Timeline
 from coldstart.render.engine import engine_arguments, engine_environment
@@ -52,7 +52,7 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
     first = predict(start, catalog, first_node=True)
     fit = placement.fit
     load_format, loader_config = _loader(
-        path, model_spec, weights.value, fit.tensor_parallel, engine
+        path, model_spec, weights.value, fit, engine
     )
     _check_budget(path, model_spec, first)
     drain = drain_plan(model_spec, pool, catalog)
@@ -66,7 +66,7 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
         unfinished_requests=(1 + QUEUE_DEPTH_PER_SEQUENCE) * fit.max_num_seqs,
     )
     environment = engine_environment(
-        tensor_parallel=fit.tensor_parallel, streamer_buffer_bytes=STREAMER_BUFFER_MIB * MIB
+        gpus=fit.gpus, streamer_buffer_bytes=STREAMER_BUFFER_MIB * MIB
     )
     prefix, model_path = _weights_place(name, model_spec, weights.value)
     at = model_path or f"<store>/{prefix}"
@@ -79,6 +79,7 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
         pool=pool.name,
         expected_instance_type=placement.instance.name,
         fit=fit,
+        parallelism=placement.parallelism,
         host=_schedulable(placement.host, pool),
         weight_bytes=model.checkpoint_bytes,
         weights_prefix=prefix,
@@ -92,7 +93,7 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
         probe=probe_plan(ways.start(weights.value, CompileCache.NONE), engine, catalog),
         drain=drain,
         scaling=scaling_plan(name, model_spec, first, fit.max_num_seqs),
-        rollout=rollout_plan(fit.tensor_parallel, surge_gpus=0),
+        rollout=rollout_plan(fit.gpus, surge_gpus=0),
         cold_start=predict(start, catalog),
         first_node=first,
         warm_node=predict(start, catalog, warm_node=True),
@@ -151,7 +152,7 @@ class _Ways:
             self.pool.image_delivery.value,
             self.context.image.compressed_bytes,
             self.model,
-            placement.fit.tensor_parallel,
+            placement.fit.gpus,
             way,
             cache,
             parallel_loader=self.spec.load_format not in ONE_RANGE_AT_A_TIME,
@@ -195,7 +196,7 @@ def _staging(size: str, line: Timeline) -> str:
 
 
 def _loader(
-    path: str, model_spec: ModelSpec, way: WeightsPath, tensor_parallel: int, engine: EngineVersion
+    path: str, model_spec: ModelSpec, way: WeightsPath, fit: FitPlan, engine: EngineVersion
 ) -> tuple[Decision[str], Mapping[str, Any]]:
     reasons = {
         "runai_streamer": "reads many ranges at once from disk, file system or object store, and "
@@ -229,7 +230,7 @@ def _loader(
         return decision, {}
     over_network = way is not WeightsPath.LOCAL
     config: dict[str, Any] = {"concurrency": 32 if over_network else 16}
-    if over_network and tensor_parallel > 1:
+    if over_network and fit.tensor_parallel > 1 and fit.pipeline_parallel == 1:
         config["distributed"] = True
     return decision, config
 
