@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,6 +71,10 @@ class Catalog:
     charts: Mapping[str, Chart]
     eks_releases: Mapping[str, EksRelease]
     mig_profiles: Mapping[str, tuple[MigProfile, ...]]
+
+    def with_models(self, models: Mapping[str, Model]) -> Catalog:
+        """This catalog with more models beside its own."""
+        return replace(self, models={**models, **self.models}) if models else self
 
     def instances_with(self, accelerator: str) -> tuple[InstanceType, ...]:
         """Instance types carrying `accelerator`, fewest accelerators and least vCPU first."""

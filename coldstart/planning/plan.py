@@ -54,7 +54,7 @@ def plan_stack(spec: StackSpec, catalog: Catalog | None = None) -> StackPlan:
 
     Raises PlanFailedError with everything that cannot work.
     """
-    known = catalog or load()
+    known = (catalog or load()).with_models(spec.local_models)
     images, mirrors, shared = _images(spec, known), _pull_through(spec), _shared_file_system(spec)
     context = Context(
         spec, known, known.engine(ENGINE), _image_facts(spec, images, mirrors, known), shared.value
