@@ -8,6 +8,7 @@ figures is what tests/unit/test_memory_against_logs.py measures.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from coldstart.catalog import Model
@@ -27,8 +28,8 @@ NEARLY_EQUAL = 1.5
 groups of the smaller (vllm/v1/core/kv_cache_utils.py)."""
 SAMPLER_BYTES_PER_LOGIT = 16
 """Logits in 16 and 32 bit, sorted copies and their indices in the profiling run: 2.1 GiB for 1024
-sequences of 128,256 logits on H100 NVL and 0.6 for 256 on A100, less what is not PyTorch's
-(HPML6998-S26-Team13/hpml-assetopsbench-smart-grid-mcp, docs/compute_environment_discrepancies.md)."""
+sequences of 128,256 logits on H100 NVL and 0.6 for 256 on A100, less what is not PyTorch's (the
+logs of HPML6998-S26-Team13 that tests/unit/data/kv_cache_logs.yaml cites)."""
 CONTEXT_BYTES = round(0.26 * GIB)
 """CUDA context and allocator beside PyTorch's tensors: 15.26 GiB consumed for 15.0 GiB of weights
 (vLLM 0.31.0, Llama-3.1-8B on A100 80 GB)."""
@@ -119,9 +120,10 @@ class Layers:
 def layers_of(model: Model, pipeline: int = 1) -> Layers:
     """The layers of the largest stage of `pipeline`."""
     kinds = (model.full_layers, model.sliding_layers, model.state_layers)
-    present = [-(-count // pipeline) for count in kinds if count]
-    group = max(present) if max(present) < NEARLY_EQUAL * min(present) else min(present)
-    full, sliding, state = (-(-(-(-count // pipeline)) // group) * group for count in kinds)
+    staged = [math.ceil(count / pipeline) for count in kinds]
+    least, most = min(filter(None, staged)), max(staged)
+    group = most if most < NEARLY_EQUAL * least else least
+    full, sliding, state = (math.ceil(count / group) * group for count in staged)
     return Layers(full, sliding, state)
 
 
@@ -284,6 +286,4 @@ def memory(
     non_torch = (CONTEXT_BYTES + (COLLECTIVES_BYTES if parallel.gpus > 1 else 0)) / GIB
     fragmentation = FRAGMENTATION_BYTES / GIB
     rest = requested - weights - lora - activations - graphs - non_torch - fragmentation
-    return Memory(
-        requested, weights, lora, activations, graphs, non_torch, fragmentation, rest
-    )
+    return Memory(requested, weights, lora, activations, graphs, non_torch, fragmentation, rest)

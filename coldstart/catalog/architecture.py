@@ -148,8 +148,9 @@ def _regular(config: Fields, layers: int) -> list[str]:
     if every:
         return [FULL[0] if (i + 1) % every == 0 else STATE[0] for i in range(layers)]
     if config.found("attn_layer_period"):
-        period, offset = config.count("attn_layer_period"), config.found(
-            "attn_layer_offset", least=0
+        period, offset = (
+            config.count("attn_layer_period"),
+            config.found("attn_layer_offset", least=0),
         )
         return [FULL[0] if i % period == (offset or 0) else "mamba" for i in range(layers)]
     window = config.found("sliding_window")
@@ -200,9 +201,7 @@ def _mixture(config: Fields, layers: int, inner: int, kinds: list[str]) -> _Mixt
     found = [i for i in sparse if (i + 1) % step == 0 and i not in dense]
     if _any(kinds, NEITHER):
         found = [i for i, kind in enumerate(kinds) if kind in ("moe", "E")]
-    return _Mixture(
-        experts, chosen, width, shared or bool(shared_inner), shared_inner, len(found)
-    )
+    return _Mixture(experts, chosen, width, shared or bool(shared_inner), shared_inner, len(found))
 
 
 def _expert_bias(config: Fields, mixture: _Mixture) -> int:
@@ -242,7 +241,10 @@ def _state(config: Fields, hidden: int) -> tuple[int, int]:
     wide = STATE_BYTES.get(config.text("mamba_ssm_dtype", config.text("mamba_ssm_cache_dtype")), 2)
     if config.get("linear_num_value_heads") is not None:
         keys = config.count("linear_num_key_heads") * config.count("linear_key_head_dim")
-        heads, head_dim = config.count("linear_num_value_heads"), config.count("linear_value_head_dim")
+        heads, head_dim = (
+            config.count("linear_num_value_heads"),
+            config.count("linear_value_head_dim"),
+        )
         values, kernel = heads * head_dim, config.count("linear_conv_kernel_dim")
         parameters = hidden * (2 * keys + 2 * values + 2 * heads) + values * hidden
         parameters += (2 * keys + values) * kernel + 2 * heads + head_dim
@@ -251,7 +253,10 @@ def _state(config: Fields, hidden: int) -> tuple[int, int]:
     heads = config.count("mamba_n_heads", "mamba_num_heads")
     head_dim = config.count("mamba_d_head", "mamba_head_dim")
     size = config.count("mamba_d_state", "ssm_state_size")
-    groups, kernel = config.count("mamba_n_groups", "n_groups"), config.count("mamba_d_conv", "conv_kernel")
+    groups, kernel = (
+        config.count("mamba_n_groups", "n_groups"),
+        config.count("mamba_d_conv", "conv_kernel"),
+    )
     width = heads * head_dim
     mixed = width + 2 * groups * size
     parameters = hidden * (width + mixed + heads) + mixed * (kernel + 1) + 3 * heads + width

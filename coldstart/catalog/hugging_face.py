@@ -27,7 +27,6 @@ class _Stored:
     experts_only: bool = False
 
 
-
 FOLDER = "models"
 """Below the project's root: `models/<organisation>/<name>/config.json`."""
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
@@ -83,7 +82,9 @@ def read_model(path: Path, name: str | None = None) -> Model:
     if precision in ("bf16", "fp16") and size:
         parameters = total // 2
     try:
-        return _model(name, found, precision, parameters, total, files, f"{how}, as given for {name}")
+        return _model(
+            name, found, precision, parameters, total, files, f"{how}, as given for {name}"
+        )
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "config"
@@ -209,7 +210,9 @@ def _index(path: Path, shown: str) -> tuple[int, int]:
     metadata = found.inner("metadata")
     total = metadata.get("total_size") if metadata else None
     if metadata is None or total is None:
-        raise ModelFileError(f"{shown}: metadata.total_size: missing: expected bytes of all weights")
+        raise ModelFileError(
+            f"{shown}: metadata.total_size: missing: expected bytes of all weights"
+        )
     whole = isinstance(total, int | float) and not isinstance(total, bool) and total == int(total)
     if not whole or not 0 < total <= MOST_CHECKPOINT_BYTES:
         raise metadata.fail("total_size", total, f"bytes from 1 to {MOST_CHECKPOINT_BYTES}")

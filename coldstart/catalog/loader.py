@@ -248,7 +248,10 @@ def _prices(reader: _Reader) -> dict[tuple[str, str], Price]:
 
 def _mig_profiles(reader: _Reader) -> dict[str, tuple[MigProfile, ...]]:
     """`mig_profiles.yaml`: per accelerator a source and its slices, smallest first."""
-    file, columns = "mig_profiles.yaml", ("profile", "compute_slices", "memory_eighths", "instances")
+    file, columns = (
+        "mig_profiles.yaml",
+        ("profile", "compute_slices", "memory_eighths", "instances"),
+    )
     built: dict[str, tuple[MigProfile, ...]] = {}
     for key, block in reader.document(file).items():
         if not isinstance(block, dict) or not isinstance(block.get("profiles"), list):
@@ -261,7 +264,9 @@ def _mig_profiles(reader: _Reader) -> dict[str, tuple[MigProfile, ...]]:
                 reader.fault(file, path, f"{row!r}: expected {len(columns)} values")
                 continue
             fields = {"accelerator": key, "source": block.get("source")}
-            entry = reader.entry(MigProfile, file, path, {**fields, **dict(zip(columns, row, strict=True))})
+            entry = reader.entry(
+                MigProfile, file, path, {**fields, **dict(zip(columns, row, strict=True))}
+            )
             entries += [entry] if entry else []
         built[str(key)] = tuple(sorted(entries, key=lambda p: (p.memory_eighths, p.compute_slices)))
     return built

@@ -1,4 +1,4 @@
-"""Values of a model's JSON files, checked one by one, so that an error names file, key and value."""
+"""Values of a model's JSON files, checked one by one: an error names file, key and value."""
 
 from __future__ import annotations
 

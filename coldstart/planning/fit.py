@@ -7,6 +7,7 @@ for large weights on large GPUs and says nothing of the batch that causes it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from coldstart.capacity.memory import (
@@ -87,9 +88,13 @@ def fits(
     `precision` is the checkpoint's own unless given. `concurrency` requests of a chat turn's length
     must fit at once, and one of `context_tokens`, or of the longest context up to 32,768 tokens
     that does when it is None. `fit.holds` says whether they do; `max_model_len` is 0 where they do
-    not. `visible_gib` replaces the GPU's memory, for a slice of one. Pure and cheap.
+    not. `visible_gib` replaces the GPU's memory, for a slice of one. Pure and cheap; LookupError
+    for a precision the model has no weights in.
     """
     precision = precision or model.native_precision
+    if precision not in model.weight_bytes:
+        known = ", ".join(model.weight_bytes)
+        raise LookupError(f"{model.name} has no weights in {precision!r}; known: {known}")
     total_gib = accelerator.visible_gib if visible_gib is None else visible_gib
     tokens = LARGE_BATCH_TOKENS if total_gib >= LARGE_GPU_GIB else BATCH_TOKENS
     batch = Batch(tokens, concurrency)
@@ -282,51 +287,52 @@ def _no_fit(
     asked = f"{spec.max_concurrency} concurrent requests"
     if spec.max_model_len != AUTO:
         asked += f" or one of {spec.max_model_len} tokens"
-    works = ["name instanceTypes with more GPUs", "use a larger accelerator"]
+    works = ["use a larger accelerator"]
+    if any(t.accelerator_count > gpus for t in context.catalog.instances_with(accelerator.key)):
+        works.insert(0, "name instanceTypes with more GPUs")
     if 0 < fit.most_sequences < spec.max_concurrency:
         works.insert(0, f"lower maxConcurrency to {fit.most_sequences}")
     if spec.max_model_len != AUTO and 0 < fit.longest_context < spec.max_model_len:
         works.insert(0, f"lower maxModelLen to {fit.longest_context}")
+    usable = gpus * accelerator.visible_gib * fit.gpu_memory_utilization
     near = nearest(path, spec, model, context)
     works += [f"the cheapest that holds it here is {near}"] if near else []
     return (
         f"{model.name} in {fit.precision} does not fit {gpus} x {accelerator.marketing_name}: "
         f"weights take {fit.weights_gib * gpus:.1f} GiB{adapters}, activations and graphs "
         f"{fit.overhead_gib * gpus:.1f} GiB, and {asked} need {turn * gpus / GIB:.2f} GiB of KV "
-        f"cache each; vLLM may use {gpus * accelerator.visible_gib * fit.gpu_memory_utilization:.1f}"
-        f" GiB.\nWhat would work: {'; '.join(works)}."
+        f"cache each; vLLM may use {usable:.1f} GiB.\n"
+        f"What would work: {'; '.join(works)}."
     )
 
 
 def nearest(path: str, spec: ModelSpec, model: Model, context: Context) -> str:
     """The cheapest type of the catalog that holds `spec` in this region, in words; "" for none.
 
-    Wishes for tensors and stages are kept where they can be.
+    Types without a price come last. Wishes for tensors and stages are kept where they can be.
     """
-    catalog, region = context.catalog, context.spec.region
-    offers: list[tuple[float, str]] = []
-    for key in sorted({t.accelerator for t in catalog.instance_types.values() if t.accelerator}):
-        accelerator = catalog.accelerator(key)
-        for kind in catalog.instances_with(key):
-            price = catalog.price(region, kind.name)
-            if kind.arch != "amd64" or not price or not price.on_demand_usd_per_hour:
-                continue
-            usd = price.on_demand_usd_per_hour
-            if offers and usd >= min(offers)[0]:
-                continue
-            try:
-                precision = served_precision(path, spec.precision, model, accelerator)
-                kv_cache = served_kv_cache(path, spec.kv_cache, accelerator)
-                cuts = layouts(path, spec, model, accelerator, precision, kind.accelerator_count)
-            except PlanError:
-                continue
-            tried = (_tried(spec, model, accelerator, context, precision, kv_cache, c) for c in cuts)
-            fit = next((f for f in tried if f.holds), None)
-            if fit is not None and _holds(kind, fit, _host(fit, 0)):
-                gpus = kind.accelerator_count
-                words = f"{kind.name} ({gpus} x {accelerator.marketing_name}, ${usd:.2f} an hour)"
-                offers.append((usd, f"accelerator: {key} with {words}"))
-    return min(offers)[1] if offers else ""
+    catalog, best = context.catalog, (math.inf, "")
+    for kind in catalog.instance_types.values():
+        if kind.accelerator is None or kind.arch != "amd64":
+            continue
+        price = catalog.price(context.spec.region, kind.name)
+        usd = (price and price.on_demand_usd_per_hour) or math.inf
+        if best[1] and usd >= best[0]:
+            continue
+        accelerator = catalog.accelerator(kind.accelerator)
+        try:
+            precision = served_precision(path, spec.precision, model, accelerator)
+            kv_cache = served_kv_cache(path, spec.kv_cache, accelerator)
+            cuts = layouts(path, spec, model, accelerator, precision, kind.accelerator_count)
+        except PlanError:
+            continue
+        tried = (_tried(spec, model, accelerator, context, precision, kv_cache, c) for c in cuts)
+        fit = next((f for f in tried if f.holds), None)
+        if fit is not None and _holds(kind, fit, _host(fit, 0)):
+            gpus = f"{kind.accelerator_count} x {accelerator.marketing_name}"
+            cost = "no price known" if usd == math.inf else f"${usd:.2f} an hour"
+            best = (usd, f"accelerator: {kind.accelerator} with {kind.name} ({gpus}, {cost})")
+    return best[1]
 
 
 def _host(fit: FitPlan, scratch_mib: int) -> HostPlan:

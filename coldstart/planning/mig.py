@@ -45,7 +45,7 @@ def smallest_slice(
     slice is one GPU to vLLM: slices cannot work on one model together.
     """
     precision = precision or model.native_precision
-    if not accelerator.runs(precision):
+    if precision not in model.weight_bytes or not accelerator.runs(precision):
         return None
     rejected: list[Rejection[str]] = []
     for profile in sorted(profiles, key=lambda p: (p.memory_eighths, p.compute_slices)):

@@ -51,9 +51,7 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
     start = ways.start(weights.value, cache.value)
     first = predict(start, catalog, first_node=True)
     fit = placement.fit
-    load_format, loader_config = _loader(
-        path, model_spec, weights.value, fit, engine
-    )
+    load_format, loader_config = _loader(path, model_spec, weights.value, fit, engine)
     _check_budget(path, model_spec, first)
     drain = drain_plan(model_spec, pool, catalog)
     arguments = engine_arguments(
@@ -65,9 +63,7 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
         shutdown_timeout_seconds=drain.shutdown_timeout_seconds,
         unfinished_requests=(1 + QUEUE_DEPTH_PER_SEQUENCE) * fit.max_num_seqs,
     )
-    environment = engine_environment(
-        gpus=fit.gpus, streamer_buffer_bytes=STREAMER_BUFFER_MIB * MIB
-    )
+    environment = engine_environment(gpus=fit.gpus, streamer_buffer_bytes=STREAMER_BUFFER_MIB * MIB)
     prefix, model_path = _weights_place(name, model_spec, weights.value)
     at = model_path or f"<store>/{prefix}"
     archive = cache_key(arguments, environment, engine, context.image.digest, pool, at, model_spec)

@@ -11,7 +11,7 @@ from coldstart.catalog import Catalog, Model, load
 from coldstart.catalog.hugging_face import FOLDER, ModelFileError, local_model
 from coldstart.spec.problems import Problem, did_you_mean, quoted
 
-_REPOSITORY = re.compile(r"hf://[\w-][\w.-]*/[\w-][\w.-]*")
+_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 """No part begins with a dot, so that a repository is never a path out of its folder."""
 
 
@@ -63,9 +63,7 @@ def _pool_problems(path: str, pool: Mapping[str, Any], catalog: Catalog) -> list
     ]
 
 
-def _pool_of_model(
-    path: str, model: Mapping[str, Any], pools: Mapping[str, Any]
-) -> list[Problem]:
+def _pool_of_model(path: str, model: Mapping[str, Any], pools: Mapping[str, Any]) -> list[Problem]:
     pool = model.get("nodePool")
     if not isinstance(pool, str) or pool in pools:
         return []
@@ -78,13 +76,13 @@ def _source_problems(
 ) -> list[Problem]:
     """The model's repository must be in the catalog, or its config.json below `root`."""
     source = model.get("source")
-    if not isinstance(source, str) or not _REPOSITORY.fullmatch(source.partition("@")[0]):
+    if not isinstance(source, str) or not source.startswith("hf://"):
         return []
     repository = source.removeprefix("hf://").partition("@")[0]
     if repository in catalog.models:
         return []
     try:
-        found = local_model(root, repository)
+        found = local_model(root, repository) if _REPOSITORY.fullmatch(repository) else None
     except ModelFileError as error:
         return [Problem(f"{path}.source", str(error))]
     if found is not None:

@@ -36,6 +36,7 @@ CATALOG = load()
 MODELS = st.sampled_from(sorted(CATALOG.models)).map(CATALOG.model)
 ACCELERATORS = st.sampled_from(sorted(CATALOG.accelerators)).map(CATALOG.accelerator)
 SIZES = st.sampled_from([1, 2, 4, 8])
+quick = settings(deadline=None, max_examples=60)
 BATCH = st.builds(Batch, st.integers(256, 32_768), st.integers(1, 1024))
 LLAMA_8B = CATALOG.model("meta-llama/Llama-3.1-8B-Instruct")
 LLAMA_70B = CATALOG.model("meta-llama/Llama-3.3-70B-Instruct")
@@ -46,6 +47,7 @@ def found(model: Model, gib: float = 80, batch: Batch | None = None, **more: obj
     return memory(model, model.native_precision, gib, 0.92, step, **more)  # type: ignore[arg-type]
 
 
+@quick
 @given(MODELS, st.floats(8, 400), BATCH, SIZES, SIZES)
 def test_the_parts_are_the_whole(
     model: Model, gib: float, batch: Batch, tensor: int, pipeline: int
@@ -56,6 +58,7 @@ def test_the_parts_are_the_whole(
     assert all(part >= 0 for part in parts[:-1])
 
 
+@quick
 @given(MODELS, st.integers(1, 100_000), st.integers(0, 50_000), SIZES)
 def test_a_longer_sequence_never_takes_less(
     model: Model, tokens: int, more: int, tensor: int
@@ -65,6 +68,7 @@ def test_a_longer_sequence_never_takes_less(
     assert one <= sequence_bytes(model, tokens + more, batch_tokens=2048, parallel=cut)
 
 
+@quick
 @given(MODELS, st.integers(1, 100_000), SIZES)
 def test_more_gpus_never_hold_more_of_a_sequence_each(
     model: Model, tokens: int, tensor: int
@@ -78,20 +82,19 @@ def test_more_gpus_never_hold_more_of_a_sequence_each(
     assert sizes[1] <= sizes[0]
 
 
+@quick
 @given(MODELS, st.integers(256, 100_000))
 def test_fp8_never_takes_more_than_16_bit_and_halves_what_attention_keeps(
     model: Model, tokens: int
 ) -> None:
-    half, whole = (
-        sequence_bytes(model, tokens, batch_tokens=2048, kv_bytes=n) for n in (1, 2)
-    )
+    half, whole = (sequence_bytes(model, tokens, batch_tokens=2048, kv_bytes=n) for n in (1, 2))
     assert half <= whole
     if not model.state_layers:
         assert half * 2 == whole
     assert kv_bytes_per_token(model, 1) * 2 == kv_bytes_per_token(model, 2)
 
 
-@settings(max_examples=50)
+@quick
 @given(MODELS, st.floats(1e6, 2e11))
 def test_the_longest_sequence_fits_and_one_token_more_does_not(model: Model, room: float) -> None:
     longest = longest_sequence(model, room, batch_tokens=2048)
@@ -100,7 +103,7 @@ def test_the_longest_sequence_fits_and_one_token_more_does_not(model: Model, roo
     assert sequence_bytes(model, longest + 1, batch_tokens=2048) > room
 
 
-@settings(max_examples=60)
+@quick
 @given(MODELS, ACCELERATORS, st.floats(8, 300), st.floats(0, 100))
 def test_more_memory_never_holds_fewer_tokens(
     model: Model, accelerator: object, gib: float, more: float
@@ -115,6 +118,7 @@ def test_more_memory_never_holds_fewer_tokens(
     assert small.longest_context <= large.longest_context
 
 
+@quick
 @given(MODELS, st.integers(1, 64), st.sampled_from([8, 16, 64, 256]), SIZES)
 def test_more_adapters_never_leave_more_for_the_kv_cache(
     model: Model, count: int, rank: int, tensor: int
@@ -128,6 +132,7 @@ def test_more_adapters_never_leave_more_for_the_kv_cache(
     assert rooms[1] >= found(model, parallel=cut, adapters=Adapters(count, rank * 2)).kv_cache_gib
 
 
+@quick
 @given(MODELS, BATCH, SIZES)
 def test_wider_tensors_never_leave_less_room_per_gpu(
     model: Model, batch: Batch, tensor: int
@@ -141,6 +146,7 @@ def test_wider_tensors_never_leave_less_room_per_gpu(
     assert wide.kv_cache_gib >= narrow.kv_cache_gib - (joined if tensor == 1 else 0) - 1e-9
 
 
+@quick
 @given(MODELS, BATCH, BATCH)
 def test_a_larger_step_never_needs_less(model: Model, one: Batch, two: Batch) -> None:
     larger = Batch(max(one.tokens, two.tokens), max(one.sequences, two.sequences))
@@ -150,6 +156,7 @@ def test_a_larger_step_never_needs_less(model: Model, one: Batch, two: Batch) ->
     assert captured_graphs(larger.sequences) >= captured_graphs(one.sequences)
 
 
+@quick
 @given(MODELS, SIZES, SIZES)
 def test_stages_hold_a_share_of_the_layers_and_never_lose_weights(
     model: Model, tensor: int, pipeline: int
