@@ -295,6 +295,7 @@ def test_the_catalog_comes_before_files(tmp_path: Path) -> None:
 
 def test_no_repository_leads_out_of_the_models_folder(tmp_path: Path) -> None:
     put(tmp_path / "secret", LLAMA)
+    (tmp_path / "models").mkdir()
     config = with_value(good("eks-prod"), (*SMALL, "source"), f"hf://../secret@{'a' * 40}")
     with pytest.raises(SpecError):
         parse_config(config, stack="eks-prod", file="f", root=tmp_path)
