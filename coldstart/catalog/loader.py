@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from coldstart.catalog.models import (
     GpuSecondPrice,
     InstanceType,
     Limit,
+    MigProfile,
     Model,
     PhaseFigure,
     Price,
@@ -76,6 +77,11 @@ class Catalog:
     figures: Mapping[str, PhaseFigure]
     charts: Mapping[str, Chart]
     eks_releases: Mapping[str, EksRelease]
+    mig_profiles: Mapping[str, tuple[MigProfile, ...]]
+
+    def with_models(self, models: Mapping[str, Model]) -> Catalog:
+        """This catalog with more models beside its own."""
+        return replace(self, models={**models, **self.models}) if models else self
 
     def instances_with(self, accelerator: str) -> tuple[InstanceType, ...]:
         """Instance types carrying `accelerator`, fewest accelerators and least vCPU first."""
@@ -283,6 +289,32 @@ def _gpu_second_prices(reader: _Reader) -> dict[tuple[str, str], GpuSecondPrice]
     return _blocks(reader, GpuSecondPrice, file, "provider", rows, ("usd_per_second",))
 
 
+def _mig_profiles(reader: _Reader) -> dict[str, tuple[MigProfile, ...]]:
+    """`mig_profiles.yaml`: per accelerator a source and its slices, smallest first."""
+    file, columns = (
+        "mig_profiles.yaml",
+        ("profile", "compute_slices", "memory_eighths", "instances"),
+    )
+    built: dict[str, tuple[MigProfile, ...]] = {}
+    for key, block in reader.document(file).items():
+        if not isinstance(block, dict) or not isinstance(block.get("profiles"), list):
+            reader.fault(file, str(key), "expected a source and a list `profiles`")
+            continue
+        entries = []
+        for i, row in enumerate(block["profiles"]):
+            path = f"{key}.profiles[{i}]"
+            if not isinstance(row, list) or len(row) != len(columns):
+                reader.fault(file, path, f"{row!r}: expected {len(columns)} values")
+                continue
+            fields = {"accelerator": key, "source": block.get("source")}
+            entry = reader.entry(
+                MigProfile, file, path, {**fields, **dict(zip(columns, row, strict=True))}
+            )
+            entries += [entry] if entry else []
+        built[str(key)] = tuple(sorted(entries, key=lambda p: (p.memory_eighths, p.compute_slices)))
+    return built
+
+
 def _cross_references(reader: _Reader, catalog: Catalog) -> None:
     for name, kind in catalog.instance_types.items():
         if kind.accelerator is None:
@@ -295,6 +327,10 @@ def _cross_references(reader: _Reader, catalog: Catalog) -> None:
         elif abs(kind.accelerator_memory_mib / 1024 - gpu.memory_gib) > 0.02 * gpu.memory_gib:
             text = f"{kind.accelerator_memory_mib}: {gpu.key} has {gpu.memory_gib} GiB"
             reader.fault("aws_instance_types.yaml", f"{name}.accelerator_memory_mib", text)
+    for key in catalog.mig_profiles:
+        if key not in catalog.accelerators:
+            text = f"{key!r}: expected a key of accelerators.yaml"
+            reader.fault("mig_profiles.yaml", key, text)
     for region, instance in catalog.prices:
         if instance not in catalog.instance_types:
             text = f"{instance!r}: expected an instance type of aws_instance_types.yaml"
@@ -332,6 +368,7 @@ def load_folder(folder: Path) -> Catalog:
         figures=reader.entries(PhaseFigure, "figures.yaml", "key"),
         charts=reader.entries(Chart, "charts.yaml", "key"),
         eks_releases=reader.entries(EksRelease, "eks_releases.yaml", "kubernetes_version"),
+        mig_profiles=_mig_profiles(reader),
     )
     _cross_references(reader, catalog)
     if reader.faults:

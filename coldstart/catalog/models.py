@@ -58,11 +58,18 @@ class Entry(BaseModel):
     source: Source
 
 
+DRIVER_SHARE = 0.0125
+"""Of the memory a cloud reports, what no CUDA process sees: 0.3 to 1.4 % where `cuda_memory_gib`
+comes from a log."""
+
+
 class Accelerator(Entry):
     """One accelerator as a cloud sells it. `interconnect_gb_per_second` counts both directions.
 
     `dense_tflops` is arithmetic without sparsity, in 10^12 operations a second by precision.
     `driver_min` is None where no CUDA driver is involved.
+    `memory_gib` is what the cloud reports, `cuda_memory_gib` what a process sees of it where a log
+    shows that; `visible_gib` is the latter, or the former less what drivers keep back.
     """
 
     key: str
@@ -70,6 +77,7 @@ class Accelerator(Entry):
     resource_name: str
     marketing_name: str
     memory_gib: Positive
+    cuda_memory_gib: Positive | None = None
     memory_bandwidth_gb_per_second: Positive
     compute_capability: Annotated[str, StringConstraints(pattern=r"^(\d+\.\d|gfx[0-9a-f]+)$")]
     architecture: Literal["turing", "ampere", "ada", "hopper", "blackwell", "cdna3"]
@@ -93,6 +101,11 @@ class Accelerator(Entry):
         """
         found = {str(key): tflops for key, tflops in self.dense_tflops.items()}
         return 1e12 * found.get(precision, found["fp16"])
+
+    @property
+    def visible_gib(self) -> float:
+        """GiB that CUDA reports as the device's total."""
+        return self.cuda_memory_gib or self.memory_gib * (1 - DRIVER_SHARE)
 
     def runs(self, precision: str) -> bool:
         """Whether weights of `precision` can be served, in hardware or dequantised on the fly."""
@@ -136,6 +149,17 @@ class Model(Entry):
     `weight_bytes` is the size of the weights at each precision. The native precision is the
     checkpoint as published, which is what a node has to fetch; the others are derived.
     `download_excludes` are patterns of files in the repository that repeat the same weights.
+
+    What a layer remembers decides how much memory a sequence takes:
+
+    - an attention layer keeps a key and a value of `kv_heads` x `head_dim` for every token, or,
+      with `kv_latent_dim`, one latent of that many values, which every GPU holds whole (MLA);
+    - with `sliding_window_tokens`, the layers beside `full_attention_layers` keep that many tokens;
+    - `state_layers` (Mamba, linear attention) keep `state_bytes_per_layer` for a sequence of any
+      length. Layers that are none of these keep nothing.
+
+    `full_attention_layers` is None where every layer is one. `expert_intermediate_size` is the
+    width of one expert, `shared_experts` those that every token passes.
     """
 
     name: str
@@ -146,10 +170,18 @@ class Model(Entry):
     attention_heads: Count
     head_dim: Count
     hidden_size: Count
+    intermediate_size: Count
     vocabulary_size: Count
     context_tokens: Count
+    kv_latent_dim: Count | None = None
     sliding_window_tokens: Count | None = None
-    full_attention_layers: Count | None = None
+    full_attention_layers: Natural | None = None
+    state_layers: Natural = 0
+    state_bytes_per_layer: Natural = 0
+    experts: Count | None = None
+    experts_per_token: Count | None = None
+    expert_intermediate_size: Count | None = None
+    shared_experts: Natural = 0
     native_precision: Precision
     weight_bytes: dict[Precision, Count]
     weight_files: Count
@@ -169,14 +201,59 @@ class Model(Entry):
             raise ValueError(f"weight_bytes must have the native precision {self.native_precision}")
         if self.active_parameters_billion > self.parameters_billion:
             raise ValueError("active_parameters_billion cannot exceed parameters_billion")
-        if (self.sliding_window_tokens is None) != (self.full_attention_layers is None):
-            raise ValueError("sliding_window_tokens and full_attention_layers come together")
+        if self.full_attention_layers is None and (self.sliding_window_tokens or self.state_layers):
+            raise ValueError("sliding windows and state layers need full_attention_layers")
+        if (self.full_attention_layers or 0) + self.state_layers > self.layers:
+            raise ValueError(
+                f"full_attention_layers and state_layers exceed the {self.layers} layers"
+            )
+        if bool(self.state_layers) != bool(self.state_bytes_per_layer):
+            raise ValueError("state_layers and state_bytes_per_layer come together")
+        if len({self.experts is None, self.experts_per_token is None}) > 1 or (
+            (self.experts is None) != (self.expert_intermediate_size is None)
+        ):
+            raise ValueError(
+                "experts, experts_per_token and expert_intermediate_size come together"
+            )
+        if (self.experts_per_token or 0) > (self.experts or 0):
+            raise ValueError(f"experts_per_token cannot exceed the {self.experts} experts")
         return self
 
     @property
     def checkpoint_bytes(self) -> int:
         """Bytes of the published checkpoint: what staging and loading have to move."""
         return self.weight_bytes[self.native_precision]
+
+    @property
+    def full_layers(self) -> int:
+        """Layers that keep something of every token."""
+        return self.layers if self.full_attention_layers is None else self.full_attention_layers
+
+    @property
+    def sliding_layers(self) -> int:
+        """Layers that keep the last `sliding_window_tokens` tokens."""
+        if self.sliding_window_tokens is None:
+            return 0
+        return self.layers - self.full_layers - self.state_layers
+
+
+class MigProfile(Entry):
+    """One way to cut slices out of a GPU (NVIDIA Multi-Instance GPU).
+
+    A slice has `memory_eighths` of the GPU's memory and `compute_slices` of its compute slices;
+    `instances` is how many such slices one GPU gives.
+    """
+
+    accelerator: str
+    profile: Annotated[str, StringConstraints(pattern=r"^\d+g\.\d+gb$")]
+    compute_slices: Count
+    memory_eighths: Annotated[int, Field(ge=1, le=8)]
+    instances: Count
+
+    @property
+    def resource_name(self) -> str:
+        """What a pod asks for under the device plugin's mixed strategy."""
+        return f"nvidia.com/mig-{self.profile}"
 
 
 class ContainerImage(Entry):

@@ -1,29 +1,43 @@
-"""How a model fits GPU memory and its node: tensor parallelism, context, host memory.
+"""How a model fits GPU memory and its node: precision, parallelism, context, host memory.
 
-Memory follows the usual sum, weights + KV cache + overhead: KV cache bytes per token are
-2 x layers x KV heads x head dimension x bytes, and activations, CUDA graphs and fragmentation add
-15 % to weights and KV cache together ("GPU Serving & Autoscaling", leetllm.com, sizing section).
+The memory of a GPU is accounted for as vLLM does it (`coldstart.capacity.memory`), not by the 15 %
+on top of weights and KV cache of "GPU Serving & Autoscaling" (leetllm.com): that share is too much
+for large weights on large GPUs and says nothing of the batch that causes it.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from coldstart.catalog import Accelerator, EngineVersion, InstanceType, Model
+from coldstart.capacity.memory import (
+    KV_BYTES,
+    ONE_GPU,
+    Adapters,
+    Batch,
+    Parallelism,
+    longest_sequence,
+    memory,
+    sequence_bytes,
+)
+from coldstart.catalog import Accelerator, InstanceType, Model
 from coldstart.planning.context import Context
-from coldstart.planning.decision import PlanError
-from coldstart.planning.model import FitPlan, HostPlan
-from coldstart.spec.model import AUTO, ModelSpec
+from coldstart.planning.decision import Decision, PlanError, Rejection
+from coldstart.planning.fit_plan import FitPlan, HostPlan
+from coldstart.planning.parallel import Layout, layouts, shown
+from coldstart.spec.model import AUTO, KvCache, ModelSpec
 from coldstart.units import GIB, MIB
 
-OVERHEAD_FACTOR = 1.15
-KV_BYTES = 2
-"""The KV cache stays in 16 bit unless told otherwise (same source)."""
+UTILIZATION = 0.92
+"""vLLM's own default (vllm/config/cache.py), for questions asked without an engine."""
 TYPICAL_TOKENS_PER_REQUEST = 2048
 """Prompt and answer of a chat turn, the length concurrency is planned for."""
 AUTO_MAX_MODEL_LEN = 32_768
 """Longer contexts are asked for by name: they cost KV cache that concurrency needs."""
 SMALLEST_CONTEXT = 2048
+LARGE_GPU_GIB = 70
+"""GPUs with this much memory get the larger step of vLLM's own defaults (arg_utils.py)."""
+BATCH_TOKENS, LARGE_BATCH_TOKENS = 2048, 8192
 
 HOST_BASE_MIB = 4096
 """API server, engine core and imports before weights (host RSS of vLLM on one GPU)."""
@@ -48,16 +62,86 @@ SYSTEM_DAEMONS_MIB = 1024
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A model on an instance type."""
+    """A model on an instance type, and how it was cut over GPUs."""
 
     fit: FitPlan
     host: HostPlan
     instance: InstanceType
+    parallelism: Decision[str]
 
 
-def kv_bytes_per_token(model: Model) -> int:
-    """Bytes of KV cache one token takes over all layers (16 bit)."""
-    return 2 * model.layers * model.kv_heads * model.head_dim * KV_BYTES
+def fits(
+    model: Model,
+    accelerator: Accelerator,
+    parallel: Parallelism = ONE_GPU,
+    *,
+    precision: str | None = None,
+    kv_cache: str = "bf16",
+    concurrency: int = 32,
+    context_tokens: int | None = None,
+    adapters: Adapters | None = None,
+    utilization: float = UTILIZATION,
+    visible_gib: float | None = None,
+) -> FitPlan:
+    """How `model` lies in the memory of `parallel` GPUs, whether or not it fits.
+
+    `precision` is the checkpoint's own unless given. `concurrency` requests of a chat turn's length
+    must fit at once, and one of `context_tokens`, or of the longest context up to 32,768 tokens
+    that does when it is None. `fit.holds` says whether they do; `max_model_len` is 0 where they do
+    not. `visible_gib` replaces the GPU's memory, for a slice of one. Pure and cheap; LookupError
+    for a precision the model has no weights in.
+    """
+    precision = precision or model.native_precision
+    if precision not in model.weight_bytes:
+        known = ", ".join(model.weight_bytes)
+        raise LookupError(f"{model.name} has no weights in {precision!r}; known: {known}")
+    total_gib = accelerator.visible_gib if visible_gib is None else visible_gib
+    tokens = LARGE_BATCH_TOKENS if total_gib >= LARGE_GPU_GIB else BATCH_TOKENS
+    batch = Batch(tokens, concurrency)
+    found = memory(
+        model, precision, total_gib, utilization, batch, parallel=parallel, adapters=adapters
+    )
+    kv_bytes = max(found.kv_cache_gib, 0.0) * GIB
+
+    def sequence(length: int) -> int:
+        return sequence_bytes(
+            model, length, batch_tokens=tokens, kv_bytes=KV_BYTES[kv_cache], parallel=parallel
+        )
+
+    longest = longest_sequence(
+        model, kv_bytes, batch_tokens=tokens, kv_bytes=KV_BYTES[kv_cache], parallel=parallel
+    )
+    context = min(context_tokens or AUTO_MAX_MODEL_LEN, model.context_tokens)
+    turn = sequence(min(TYPICAL_TOKENS_PER_REQUEST, model.context_tokens))
+    least = context if context_tokens is not None else min(SMALLEST_CONTEXT, context)
+    holds = kv_bytes >= max(concurrency * turn, sequence(least))
+    if context_tokens is None and longest < context:
+        context = 1 << max(longest.bit_length() - 1, 0)
+    room = int(kv_bytes / sequence(context) * context)
+    return FitPlan(
+        precision=precision,
+        kv_cache=kv_cache,
+        tensor_parallel=parallel.tensor,
+        pipeline_parallel=parallel.pipeline,
+        expert_parallel=parallel.expert,
+        max_model_len=context if holds else 0,
+        max_num_seqs=concurrency,
+        max_num_batched_tokens=tokens,
+        adapters=adapters.count if adapters else 0,
+        adapter_rank=adapters.rank if adapters else 0,
+        gpu_memory_utilization=utilization,
+        weights_gib=found.weights_gib,
+        adapters_gib=found.adapters_gib,
+        activations_gib=found.activations_gib,
+        graphs_gib=found.graphs_gib,
+        overhead_gib=found.overhead_gib,
+        kv_cache_gib=max(found.kv_cache_gib, 0.0),
+        kv_cache_tokens=room,
+        most_sequences=int(kv_bytes / turn),
+        longest_context=longest,
+        reason=f"{parallel.gpus} x {total_gib:.4g} GiB: weights {found.weights_gib:.1f} and KV "
+        f"cache {max(found.kv_cache_gib, 0):.1f} GiB per GPU, room for {room:,} tokens",
+    )
 
 
 def served_precision(path: str, wish: str, model: Model, accelerator: Accelerator) -> str:
@@ -73,11 +157,27 @@ def served_precision(path: str, wish: str, model: Model, accelerator: Accelerato
         return wish
     chosen = model.native_precision if wish == AUTO else wish
     works = f"use precision: {' or '.join(possible)}" if possible else "use another accelerator"
+    if wish in ("int8", "int4", "mxfp4") and wish != model.native_precision:
+        works += f", or as source a repository whose checkpoint is {wish}"
     raise PlanError(
         f"{path}.precision",
         f'"{chosen}" of {model.name} cannot be served on '
         f"{accelerator.marketing_name} from this checkpoint; {works}",
     )
+
+
+def served_kv_cache(path: str, wish: str, accelerator: Accelerator) -> str:
+    """16 bit unless fp8 is wished and the GPU computes in it."""
+    if wish == AUTO or KvCache(wish) is KvCache.BF16:
+        return KvCache.BF16.value
+    if "fp8" not in accelerator.precisions:
+        raise PlanError(
+            f"{path}.kvCache",
+            f'"fp8" needs a GPU that computes in fp8, and {accelerator.marketing_name} (compute '
+            f"capability {accelerator.compute_capability}) does not; use kvCache: auto, or an "
+            "accelerator of compute capability 8.9 or newer",
+        )
+    return KvCache.FP8.value
 
 
 def place(
@@ -88,99 +188,155 @@ def place(
     context: Context,
     scratch_mib: int,
 ) -> Placement:
-    """The smallest tensor parallelism that serves `spec`, on the cheapest type that holds it.
+    """The fewest GPUs that serve `spec`, cut as their links allow, on the cheapest type.
 
-    Raises PlanError with the memory it needs and what the pool has when nothing fits.
+    Raises PlanError with the memory it needs, what the pool has and the nearest type that holds it
+    when nothing fits.
     """
-    catalog, engine = context.catalog, context.engine
     if spec.max_model_len != AUTO and spec.max_model_len > model.context_tokens:
         raise PlanError(
             f"{path}.maxModelLen",
             f"{spec.max_model_len} exceeds the {model.context_tokens} tokens {model.name} was "
             f"made for; use maxModelLen: {model.context_tokens} or less",
         )
-    accelerator = catalog.accelerator(str(types[0].accelerator))
+    accelerator = context.catalog.accelerator(str(types[0].accelerator))
     precision = served_precision(path, spec.precision, model, accelerator)
+    kv_cache = served_kv_cache(path, spec.kv_cache, accelerator)
     widest = max(t.accelerator_count for t in types)
-    possible = [n for n in (1, 2, 4, 8, 16) if n <= widest and model.attention_heads % n == 0]
-    if spec.tensor_parallel != AUTO:
-        if spec.tensor_parallel not in possible:
-            raise PlanError(
-                f"{path}.tensorParallel",
-                f"{spec.tensor_parallel} does not work: "
-                f"{model.name} splits its {model.attention_heads} heads over "
-                f"{', '.join(map(str, possible))} GPUs of a node of this pool",
-            )
-        possible = [int(spec.tensor_parallel)]
-    tried = [_fit(spec, model, accelerator, engine, precision, n) for n in possible]
-    fitting = [fit for fit in tried if fit.max_model_len > 0]
+    cuts = layouts(path, spec, model, accelerator, precision, widest)
+    tried = [_tried(spec, model, accelerator, context, precision, kv_cache, cut) for cut in cuts]
+    fitting = [i for i, fit in enumerate(tried) if fit.holds]
     if not fitting:
-        raise PlanError(path, _no_fit(spec, model, accelerator, engine, precision, possible))
-    fit = fitting[0]
+        raise PlanError(path, _no_fit(path, spec, model, accelerator, tried, context))
+    fit, cut = tried[fitting[0]], cuts[fitting[0]]
+    if spec.expert_parallel is True and not fit.expert_parallel:
+        raise PlanError(
+            f"{path}.expertParallel",
+            f"{fit.gpus} GPU{'s hold' if fit.gpus > 1 else ' holds'} {model.name}, and its experts "
+            "are not divided among them; name a tensorParallel that divides "
+            f"{model.experts} experts, or remove expertParallel",
+        )
     host = _host(fit, scratch_mib)
-    return Placement(fit, host, _cheapest(path, fit, host, types, context))
+    return Placement(
+        fit,
+        host,
+        _cheapest(path, fit, host, types, context),
+        _parallelism(cut, fit, tried[: fitting[0]], spec),
+    )
 
 
-def _fit(
+def _tried(
     spec: ModelSpec,
     model: Model,
     accelerator: Accelerator,
-    engine: EngineVersion,
+    context: Context,
     precision: str,
-    gpus: int,
+    kv_cache: str,
+    cut: Layout,
 ) -> FitPlan:
-    utilization = engine.gpu_memory_utilization_default
-    usable_gib = accelerator.memory_gib * utilization
-    weights_gib = model.weight_bytes[precision] / GIB / gpus  # type: ignore[index]
-    kv_gib = usable_gib / OVERHEAD_FACTOR - weights_gib
-    copies = max(1.0, gpus / model.kv_heads)  # more GPUs than KV heads: vLLM repeats the heads
-    tokens = max(0, int(kv_gib * gpus * GIB / (kv_bytes_per_token(model) * copies)))
-    wished = AUTO_MAX_MODEL_LEN if spec.max_model_len == AUTO else int(spec.max_model_len)
-    context = min(wished, model.context_tokens)
-    needed = max(
-        spec.max_concurrency * TYPICAL_TOKENS_PER_REQUEST,
-        context if spec.max_model_len != AUTO else SMALLEST_CONTEXT,
-    )
-    if spec.max_model_len == AUTO and tokens < context:
-        context = 1 << max(tokens.bit_length() - 1, 0)
-    fits = tokens >= needed
-    return FitPlan(
+    return fits(
+        model,
+        accelerator,
+        cut.parallel,
         precision=precision,
-        tensor_parallel=gpus,
-        max_model_len=context if fits else 0,
-        max_num_seqs=spec.max_concurrency,
-        gpu_memory_utilization=utilization,
-        weights_gib=weights_gib,
-        overhead_gib=usable_gib - usable_gib / OVERHEAD_FACTOR,
-        kv_cache_gib=max(kv_gib, 0.0),
-        kv_cache_tokens=tokens,
-        reason=f"{gpus} x {accelerator.memory_gib:g} GiB: weights {weights_gib:.1f} and KV cache "
-        f"{max(kv_gib, 0):.1f} GiB per GPU, room for {tokens:,} tokens",
+        kv_cache=kv_cache,
+        concurrency=spec.max_concurrency,
+        context_tokens=None if spec.max_model_len == AUTO else int(spec.max_model_len),
+        adapters=Adapters(spec.lora.adapters, spec.lora.rank) if spec.lora else None,
+        utilization=context.engine.gpu_memory_utilization_default,
+    )
+
+
+def _parallelism(
+    cut: Layout, fit: FitPlan, smaller: list[FitPlan], spec: ModelSpec
+) -> Decision[str]:
+    named = spec.tensor_parallel != AUTO or spec.pipeline_parallel != AUTO
+    why = "named in the stack file: " if named else "the fewest GPUs that hold it; "
+    return Decision(
+        shown(cut.parallel),
+        f"{why}{cut.reason}",
+        tuple(
+            Rejection(
+                shown(Parallelism(f.tensor_parallel, f.pipeline_parallel, f.expert_parallel)),
+                f"weights take {f.weights_gib:.1f} GiB of each GPU and leave {f.kv_cache_gib:.1f} "
+                f"for the KV cache, too few for {f.max_num_seqs} requests at once",
+            )
+            for f in smaller
+        ),
     )
 
 
 def _no_fit(
+    path: str,
     spec: ModelSpec,
     model: Model,
     accelerator: Accelerator,
-    engine: EngineVersion,
-    precision: str,
-    possible: list[int],
+    tried: list[FitPlan],
+    context: Context,
 ) -> str:
-    gpus = possible[-1] if possible else 1
-    fit = _fit(spec, model, accelerator, engine, precision, gpus)
-    needed_gib = spec.max_concurrency * TYPICAL_TOKENS_PER_REQUEST * kv_bytes_per_token(model) / GIB
+    fit = tried[-1]
+    gpus = fit.gpus
+    turn = sequence_bytes(
+        model,
+        min(TYPICAL_TOKENS_PER_REQUEST, model.context_tokens),
+        batch_tokens=fit.max_num_batched_tokens,
+        kv_bytes=KV_BYTES[fit.kv_cache],
+        parallel=Parallelism(fit.tensor_parallel, fit.pipeline_parallel),
+    )
+    adapters = f", adapters {fit.adapters_gib * gpus:.1f} GiB" if fit.adapters else ""
+    asked = f"{spec.max_concurrency} concurrent requests"
+    if spec.max_model_len != AUTO:
+        asked += f" or one of {spec.max_model_len} tokens"
+    works = ["use a larger accelerator"]
+    if any(t.accelerator_count > gpus for t in context.catalog.instances_with(accelerator.key)):
+        works.insert(0, "name instanceTypes with more GPUs")
+    if 0 < fit.most_sequences < spec.max_concurrency:
+        works.insert(0, f"lower maxConcurrency to {fit.most_sequences}")
+    if spec.max_model_len != AUTO and 0 < fit.longest_context < spec.max_model_len:
+        works.insert(0, f"lower maxModelLen to {fit.longest_context}")
+    usable = gpus * accelerator.visible_gib * fit.gpu_memory_utilization
+    near = nearest(path, spec, model, context)
+    works += [f"the cheapest that holds it here is {near}"] if near else []
     return (
-        f"{model.name} in {precision} does not fit {gpus} x {accelerator.marketing_name}: weights "
-        f"take {fit.weights_gib * gpus:.1f} GiB and {spec.max_concurrency} concurrent requests "
-        f"{needed_gib:.1f} GiB of KV cache, the pool's GPUs offer "
-        f"{gpus * accelerator.memory_gib * fit.gpu_memory_utilization / OVERHEAD_FACTOR:.1f} GiB. "
-        "Lower maxConcurrency, name instanceTypes with more GPUs, or use a larger accelerator"
+        f"{model.name} in {fit.precision} does not fit {gpus} x {accelerator.marketing_name}: "
+        f"weights take {fit.weights_gib * gpus:.1f} GiB{adapters}, activations and graphs "
+        f"{fit.overhead_gib * gpus:.1f} GiB, and {asked} need {turn * gpus / GIB:.2f} GiB of KV "
+        f"cache each; vLLM may use {usable:.1f} GiB.\n"
+        f"What would work: {'; '.join(works)}."
     )
 
 
+def nearest(path: str, spec: ModelSpec, model: Model, context: Context) -> str:
+    """The cheapest type of the catalog that holds `spec` in this region, in words; "" for none.
+
+    Types without a price come last. Wishes for tensors and stages are kept where they can be.
+    """
+    catalog, best = context.catalog, (math.inf, "")
+    for kind in catalog.instance_types.values():
+        if kind.accelerator is None or kind.arch != "amd64":
+            continue
+        price = catalog.price(context.spec.region, kind.name)
+        usd = (price and price.on_demand_usd_per_hour) or math.inf
+        if best[1] and usd >= best[0]:
+            continue
+        accelerator = catalog.accelerator(kind.accelerator)
+        try:
+            precision = served_precision(path, spec.precision, model, accelerator)
+            kv_cache = served_kv_cache(path, spec.kv_cache, accelerator)
+            cuts = layouts(path, spec, model, accelerator, precision, kind.accelerator_count)
+        except PlanError:
+            continue
+        tried = (_tried(spec, model, accelerator, context, precision, kv_cache, c) for c in cuts)
+        fit = next((f for f in tried if f.holds), None)
+        if fit is not None and _holds(kind, fit, _host(fit, 0)):
+            gpus = f"{kind.accelerator_count} x {accelerator.marketing_name}"
+            cost = "no price known" if usd == math.inf else f"${usd:.2f} an hour"
+            best = (usd, f"accelerator: {kind.accelerator} with {kind.name} ({gpus}, {cost})")
+    return best[1]
+
+
 def _host(fit: FitPlan, scratch_mib: int) -> HostPlan:
-    gpus = fit.tensor_parallel
+    gpus = fit.gpus
     shm = SHM_MULTI_GPU_MIB if gpus > 1 else SHM_SINGLE_GPU_MIB
     memory = shm + HOST_BASE_MIB + HOST_PER_GPU_MIB * gpus + STREAMER_BUFFER_MIB
     return HostPlan(
@@ -194,6 +350,17 @@ def _host(fit: FitPlan, scratch_mib: int) -> HostPlan:
     )
 
 
+def _holds(kind: InstanceType, fit: FitPlan, host: HostPlan) -> bool:
+    return (
+        kind.accelerator_count >= fit.gpus
+        and kind.allocatable_cpu_millicores - SYSTEM_DAEMONS_MILLICORES
+        >= host.cpu_request_millicores + host.stager_cpu_millicores
+        and kind.allocatable_memory_mib - SYSTEM_DAEMONS_MIB
+        >= host.memory_request_mib + host.stager_memory_mib
+        and (not kind.nvme_gb or kind.nvme_gb * 1e9 / MIB >= host.ephemeral_storage_mib)
+    )
+
+
 def _cheapest(
     path: str, fit: FitPlan, host: HostPlan, types: tuple[InstanceType, ...], context: Context
 ) -> InstanceType:
@@ -201,21 +368,12 @@ def _cheapest(
         found = context.catalog.price(context.spec.region, instance.name)
         return (found and found.on_demand_usd_per_hour) or float("inf")
 
-    holding = [
-        t
-        for t in types
-        if t.accelerator_count >= fit.tensor_parallel
-        and t.allocatable_cpu_millicores - SYSTEM_DAEMONS_MILLICORES
-        >= host.cpu_request_millicores + host.stager_cpu_millicores
-        and t.allocatable_memory_mib - SYSTEM_DAEMONS_MIB
-        >= host.memory_request_mib + host.stager_memory_mib
-        and (not t.nvme_gb or t.nvme_gb * 1e9 / MIB >= host.ephemeral_storage_mib)
-    ]
+    holding = [t for t in types if _holds(t, fit, host)]
     if not holding:
         raise PlanError(
             path,
             f"no instance type of the pool ({', '.join(t.name for t in types)}) "
-            f"holds {fit.tensor_parallel} GPUs, {host.cpu_request_millicores} m CPU, "
+            f"holds {fit.gpus} GPUs, {host.cpu_request_millicores} m CPU, "
             f"{host.memory_request_mib} MiB of memory and {host.ephemeral_storage_mib} "
             "MiB of local disk for one replica; name larger instanceTypes",
         )

@@ -11,6 +11,7 @@ from coldstart.capacity.sizing import ReplicaCapacity, Targets
 from coldstart.planning.bill import CostPlan
 from coldstart.planning.cold_start import ColdStart
 from coldstart.planning.decision import Decision
+from coldstart.planning.fit_plan import FitPlan, HostPlan
 from coldstart.planning.timeline import Timeline
 from coldstart.spec.model import (
     AUTO,
@@ -131,38 +132,6 @@ class PoolPlan:
     termination_grace_seconds: int
     shares_compile_cache: bool
     cpu_architecture: str
-
-
-@dataclass(frozen=True, slots=True)
-class FitPlan:
-    """How a model lies in GPU memory, in GiB per GPU.
-
-    `kv_cache_tokens` is what remains for the KV cache over all GPUs, in tokens.
-    """
-
-    precision: str
-    tensor_parallel: int
-    max_model_len: int
-    max_num_seqs: int
-    gpu_memory_utilization: float
-    weights_gib: float
-    overhead_gib: float
-    kv_cache_gib: float
-    kv_cache_tokens: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class HostPlan:
-    """What the engine's pod asks of its node: the engine, and the stager beside it."""
-
-    cpu_request_millicores: int
-    memory_request_mib: int
-    memory_limit_mib: int
-    shm_mib: int
-    ephemeral_storage_mib: int
-    stager_cpu_millicores: int
-    stager_memory_mib: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +282,7 @@ class ModelPlan:
     pool: str
     expected_instance_type: str
     fit: FitPlan
+    parallelism: Decision[str]
     host: HostPlan
     weight_bytes: int
     weights_prefix: str
@@ -339,12 +309,12 @@ class ModelPlan:
     @property
     def least_gpus(self) -> int:
         """GPUs of the replicas that always run."""
-        return self.scaling.min_replicas * self.fit.tensor_parallel
+        return self.scaling.min_replicas * self.fit.gpus
 
     @property
     def most_gpus(self) -> int:
         """GPUs at full scale."""
-        return self.scaling.max_replicas * self.fit.tensor_parallel
+        return self.scaling.max_replicas * self.fit.gpus
 
     @property
     def predicted_startup_seconds(self) -> int:
@@ -406,6 +376,7 @@ class StackPlan:
             yield f"{path}.capacity", pool.capacity
         for name, model in self.models.items():
             path = f"models.{name}"
+            yield f"{path}.tensorParallel", model.parallelism
             yield f"{path}.weights", model.weights
             yield f"{path}.loadFormat", model.load_format
             yield f"{path}.compileCache", model.compile_cache.mode

@@ -56,7 +56,7 @@ def plan_stack(spec: StackSpec, catalog: Catalog | None = None) -> StackPlan:
 
     Raises PlanFailedError with everything that cannot work.
     """
-    known = catalog or load()
+    known = (catalog or load()).with_models(spec.local_models)
     images, mirrors, shared = _images(spec, known), _pull_through(spec), _shared_file_system(spec)
     context = Context(
         spec, known, known.engine(ENGINE), _image_facts(spec, images, mirrors, known), shared.value
@@ -144,7 +144,7 @@ def _capacity_errors(
     for name, model in models.items():
         pool = pools[model.pool]
         expected = catalog.instance(model.expected_instance_type)
-        per_node = expected.accelerator_count // model.fit.tensor_parallel
+        per_node = expected.accelerator_count // model.fit.gpus
         possible = pool.max_nodes * per_node
         if model.scaling.max_replicas > possible:
             needed = -(-model.scaling.max_replicas // per_node)
@@ -152,7 +152,7 @@ def _capacity_errors(
                 PlanError(
                     f"models.{name}.scaling.max",
                     f"{model.scaling.max_replicas} replicas of "
-                    f"{model.fit.tensor_parallel} GPUs need {needed} nodes; pool {pool.name} stops "
+                    f"{model.fit.gpus} GPUs need {needed} nodes; pool {pool.name} stops "
                     f"at maxNodes {pool.max_nodes}. Use max: {possible}, or maxNodes: {needed}",
                 )
             )
@@ -179,7 +179,7 @@ def _with_surge(
         for name, pool in pools.items()
     }
     return {
-        name: replace(model, rollout=rollout_plan(model.fit.tensor_parallel, free[model.pool]))
+        name: replace(model, rollout=rollout_plan(model.fit.gpus, free[model.pool]))
         for name, model in models.items()
     }
 

@@ -16,7 +16,7 @@ from coldstart.planning.decision import Candidate, Decision, PlanError, Rejectio
 from coldstart.planning.distribution import Distribution, from_measurement
 from coldstart.planning.fit import STREAMER_BUFFER_MIB, Placement, place
 from coldstart.planning.load import load_plan
-from coldstart.planning.model import CompileCachePlan, HostPlan, ModelPlan, PoolPlan
+from coldstart.planning.model import CompileCachePlan, FitPlan, HostPlan, ModelPlan, PoolPlan
 from coldstart.planning.operation import drain_plan, probe_plan, rollout_plan
 from coldstart.planning.percentiles import percentiles
 from coldstart.planning.scaling import scaling_plan
@@ -58,9 +58,7 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
     _check_measurements(path, model_spec, lines.values())
     first, further = lines[Case.FIRST_NODE], lines[Case.NEXT_REPLICA]
     fit = placement.fit
-    load_format, loader_config = _loader(
-        path, model_spec, weights.value, fit.tensor_parallel, engine
-    )
+    load_format, loader_config = _loader(path, model_spec, weights.value, fit, engine)
     _check_budget(path, model_spec, first)
     load = load_plan(path, model_spec, model, catalog.accelerator(pool.accelerator), fit, catalog)
     drain = drain_plan(model_spec, pool, context.spec.platform, catalog, load)
@@ -73,9 +71,7 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
         shutdown_timeout_seconds=drain.shutdown_timeout_seconds,
         unfinished_requests=(1 + QUEUE_DEPTH_PER_SEQUENCE) * fit.max_num_seqs,
     )
-    environment = engine_environment(
-        tensor_parallel=fit.tensor_parallel, streamer_buffer_bytes=STREAMER_BUFFER_MIB * MIB
-    )
+    environment = engine_environment(gpus=fit.gpus, streamer_buffer_bytes=STREAMER_BUFFER_MIB * MIB)
     prefix, model_path = _weights_place(name, model_spec, weights.value)
     at = model_path or f"<store>/{prefix}"
     archive = cache_key(arguments, environment, engine, context.image.digest, pool, at, model_spec)
@@ -87,6 +83,7 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
         pool=pool.name,
         expected_instance_type=placement.instance.name,
         fit=fit,
+        parallelism=placement.parallelism,
         host=_schedulable(placement.host, pool),
         weight_bytes=model.checkpoint_bytes,
         weights_prefix=prefix,
@@ -109,7 +106,7 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
             concurrent_requests=fit.max_num_seqs,
             load=load,
         ),
-        rollout=rollout_plan(fit.tensor_parallel, surge_gpus=0),
+        rollout=rollout_plan(fit.gpus, surge_gpus=0),
         start=start,
         cold_start=further,
         first_node=first,
@@ -197,7 +194,7 @@ class _Ways:
             self.pool.image_delivery.value,
             self.context.image.compressed_bytes,
             self.model,
-            placement.fit.tensor_parallel,
+            placement.fit.gpus,
             way,
             cache,
             parallel_loader=self.spec.load_format not in ONE_RANGE_AT_A_TIME,
@@ -241,7 +238,7 @@ def _staging(size: str, line: Timeline) -> str:
 
 
 def _loader(
-    path: str, model_spec: ModelSpec, way: WeightsPath, tensor_parallel: int, engine: EngineVersion
+    path: str, model_spec: ModelSpec, way: WeightsPath, fit: FitPlan, engine: EngineVersion
 ) -> tuple[Decision[str], Mapping[str, Any]]:
     reasons = {
         "runai_streamer": "reads many ranges at once from disk, file system or object store, and "
@@ -275,7 +272,7 @@ def _loader(
         return decision, {}
     over_network = way is not WeightsPath.LOCAL
     config: dict[str, Any] = {"concurrency": 32 if over_network else 16}
-    if over_network and tensor_parallel > 1:
+    if over_network and fit.tensor_parallel > 1 and fit.pipeline_parallel == 1:
         config["distributed"] = True
     return decision, config
 

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
 PORT = 8000
 CACHE_ROOT = "/cache/vllm"
-LARGE_GPU_KV_GIB = 40
-"""GPUs with this much KV cache are of the 80 GiB class, whose default batch is larger."""
 
 
 def engine_arguments(
@@ -31,10 +29,11 @@ def engine_arguments(
         "--host=0.0.0.0",
         f"--port={PORT}",
         f"--tensor-parallel-size={fit.tensor_parallel}",
+        *_cut(fit),
         f"--max-model-len={fit.max_model_len}",
         f"--gpu-memory-utilization={fit.gpu_memory_utilization:g}",
         f"--max-num-seqs={fit.max_num_seqs}",
-        f"--max-num-batched-tokens={8192 if fit.kv_cache_gib >= LARGE_GPU_KV_GIB else 2048}",
+        f"--max-num-batched-tokens={fit.max_num_batched_tokens}",
         f"--max-num-queued-reqs={unfinished_requests}",
         f"--load-format={load_format}",
         f"--shutdown-timeout={shutdown_timeout_seconds}",
@@ -43,12 +42,29 @@ def engine_arguments(
     ]
     if fit.precision != native_precision:
         arguments.append(f"--quantization={fit.precision}")
+    if fit.kv_cache == "fp8":
+        arguments.append("--kv-cache-dtype=fp8")
+    if fit.adapters:
+        arguments += [
+            "--enable-lora",
+            f"--max-loras={fit.adapters}",
+            f"--max-lora-rank={fit.adapter_rank}",
+        ]
     if loader_config:
         arguments.append(f"--model-loader-extra-config={json.dumps(loader_config, sort_keys=True)}")
     return tuple(arguments)
 
 
-def engine_environment(*, tensor_parallel: int, streamer_buffer_bytes: int) -> dict[str, str]:
+def _cut(fit: FitPlan) -> list[str]:
+    """Arguments of stages and whole experts, absent where a replica has neither."""
+    stages = [f"--pipeline-parallel-size={fit.pipeline_parallel}"]
+    return [
+        *(stages if fit.pipeline_parallel > 1 else ()),
+        *(("--enable-expert-parallel",) if fit.expert_parallel else ()),
+    ]
+
+
+def engine_environment(*, gpus: int, streamer_buffer_bytes: int) -> dict[str, str]:
     """Variables of every engine pod. VLLM_* ones that vLLM hashes are part of the cache key.
 
     FlashInfer's and vLLM's caches share one root, which is what a golden archive holds; a non-root
@@ -67,6 +83,6 @@ def engine_environment(*, tensor_parallel: int, streamer_buffer_bytes: int) -> d
         "XDG_CONFIG_HOME": "/cache/config",
         "RUNAI_STREAMER_MEMORY_LIMIT": str(streamer_buffer_bytes),
     }
-    if tensor_parallel > 1:
+    if gpus > 1:
         variables["NCCL_CUMEM_ENABLE"] = "0"
     return variables

@@ -179,12 +179,12 @@ def gpus_allowed(model: ModelPlan) -> int:
     rollout = model.rollout.value
     publisher = 1 if restores_cache(model) else 0
     replicas = model.scaling.max_replicas + max(rollout.max_surge, rollout.max_unavailable)
-    return (replicas + publisher) * model.fit.tensor_parallel
+    return (replicas + publisher) * model.fit.gpus
 
 
 def fills_a_node(model: ModelPlan, pool: PoolPlan) -> bool:
     """Whether a second replica would need a second node anyway."""
-    return pool.gpus_per_node < 2 * model.fit.tensor_parallel
+    return pool.gpus_per_node < 2 * model.fit.gpus
 
 
 def reserved_resources(pool: PoolPlan, models: Iterable[ModelPlan]) -> dict[str, str]:

@@ -220,10 +220,11 @@ def parse_config(
         for problem in from_pydantic(error.errors(include_url=False), data, StackSpec):
             path = "aws:region" if problem.path == "region" else problem.path
             problems.append(Problem(path, problem.message))
-    problems += reference_problems(data)
+    unknown, local = reference_problems(data, root)
+    problems += unknown
     if problems or spec is None:
         raise SpecError(file, [_placed(problem, lines) for problem in problems])
-    spec._lines = lines
+    spec._lines, spec._local_models = lines, local
     return spec
 
 

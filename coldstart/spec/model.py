@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from coldstart.catalog import Model
 from coldstart.spec.fields import (
     LARGEST_IMAGE_BYTES,
     ClientBlock,
@@ -458,10 +459,16 @@ class StackSpec(_Spec):
     prices: PricesSpec = PricesSpec()
 
     _lines: Mapping[str, int] = PrivateAttr(default_factory=dict)
+    _local_models: Mapping[str, Model] = PrivateAttr(default_factory=dict)
 
     def line_of(self, path: str) -> int | None:
         """The line of the stack file a dotted path stands in; None without a file."""
         return line_of(path, self._lines)
+
+    @property
+    def local_models(self) -> Mapping[str, Model]:
+        """Models the catalog lacks, by repository, read from their files in the project."""
+        return self._local_models
 
     @property
     def tenants(self) -> tuple[str, ...]:

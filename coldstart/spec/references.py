@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from coldstart.catalog import Catalog, load
+from coldstart.catalog import Catalog, Model, load
+from coldstart.catalog.hugging_face import FOLDER, ModelFileError, local_model
 from coldstart.spec.problems import Problem, did_you_mean, quoted
 
 KINDS = ("reserved", "spot", "on-demand")
 ON_DEMAND = "on-demand"
 """Ways to buy a node, as a stack file writes them; on demand is what a pool does by default."""
+_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+"""No part begins with a dot, so that a repository is never a path out of its folder."""
 
 
-def reference_problems(data: Mapping[str, Any]) -> list[Problem]:
-    """Problems of the raw stack data, so that they show beside errors of shape."""
+def reference_problems(
+    data: Mapping[str, Any], root: Path
+) -> tuple[list[Problem], dict[str, Model]]:
+    """Problems of the raw stack data, so that they show beside errors of shape.
+
+    With them the models that the catalog lacks and whose config.json lies below `root`.
+    """
     catalog = load()
     problems: list[Problem] = []
     pools = data.get("nodePools")
@@ -23,11 +33,13 @@ def reference_problems(data: Mapping[str, Any]) -> list[Problem]:
         if isinstance(pool, Mapping):
             problems += _pool_problems(f"nodePools.{name}", pool, catalog)
     models = data.get("models")
+    local: dict[str, Model] = {}
     for name, model in models.items() if isinstance(models, Mapping) else ():
         if isinstance(model, Mapping):
-            problems += _model_problems(f"models.{name}", model, pools, catalog)
+            problems += _pool_of_model(f"models.{name}", model, pools)
+            problems += _source_problems(f"models.{name}", model, catalog, root, local)
     problems += _price_problems(data.get("prices"), pools, catalog)
-    return problems + _cluster_problems(data, catalog)
+    return problems + _cluster_problems(data, catalog), local
 
 
 def _pool_problems(path: str, pool: Mapping[str, Any], catalog: Catalog) -> list[Problem]:
@@ -55,30 +67,39 @@ def _pool_problems(path: str, pool: Mapping[str, Any], catalog: Catalog) -> list
     ]
 
 
-def _model_problems(
-    path: str, model: Mapping[str, Any], pools: Mapping[str, Any], catalog: Catalog
-) -> list[Problem]:
-    problems: list[Problem] = []
+def _pool_of_model(path: str, model: Mapping[str, Any], pools: Mapping[str, Any]) -> list[Problem]:
     pool = model.get("nodePool")
-    if isinstance(pool, str) and pool not in pools:
-        problems.append(
-            Problem(
-                f"{path}.nodePool",
-                f"{quoted(pool)} is not a pool of this stack{did_you_mean(pool, map(str, pools))}",
-            )
-        )
+    if not isinstance(pool, str) or pool in pools:
+        return []
+    known = did_you_mean(pool, map(str, pools))
+    return [Problem(f"{path}.nodePool", f"{quoted(pool)} is not a pool of this stack{known}")]
+
+
+def _source_problems(
+    path: str, model: Mapping[str, Any], catalog: Catalog, root: Path, local: dict[str, Model]
+) -> list[Problem]:
+    """The model's repository must be in the catalog, or its config.json below `root`."""
     source = model.get("source")
-    if isinstance(source, str) and source.startswith("hf://"):
-        repository = source.removeprefix("hf://").partition("@")[0]
-        if repository not in catalog.models:
-            problems.append(
-                Problem(
-                    f"{path}.source",
-                    f"{quoted(repository)} is not in the model catalog"
-                    f"{did_you_mean(repository, catalog.models)}",
-                )
-            )
-    return problems
+    if not isinstance(source, str) or not source.startswith("hf://"):
+        return []
+    repository = source.removeprefix("hf://").partition("@")[0]
+    if repository in catalog.models:
+        return []
+    try:
+        found = local_model(root, repository) if _REPOSITORY.fullmatch(repository) else None
+    except ModelFileError as error:
+        return [Problem(f"{path}.source", str(error))]
+    if found is not None:
+        local[repository] = found
+        return []
+    return [
+        Problem(
+            f"{path}.source",
+            f"{quoted(repository)} is not in the model catalog"
+            f"{did_you_mean(repository, catalog.models)}, or put its config.json into "
+            f"{FOLDER}/{repository}/",
+        )
+    ]
 
 
 def _cluster_problems(data: Mapping[str, Any], catalog: Catalog) -> list[Problem]:

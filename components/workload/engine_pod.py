@@ -90,7 +90,7 @@ class EnginePod:
     def resources(self) -> core.v1.ResourceRequirementsArgs:
         """GPUs and memory are bounded; CPU is not, since most of a start is CPU work."""
         host = self.model.host
-        gpus = {self.pool.resource_name: str(self.model.fit.tensor_parallel)}
+        gpus = {self.pool.resource_name: str(self.model.fit.gpus)}
         return core.v1.ResourceRequirementsArgs(
             requests={
                 "cpu": f"{host.cpu_request_millicores}m",

@@ -167,10 +167,11 @@ def test_fewer_bits_weigh_less(catalog: Catalog) -> None:
 
 
 def test_every_model_is_pinned_to_a_commit(catalog: Catalog) -> None:
-    revisions = [model.revision for model in catalog.models.values()]
-    assert None not in revisions
-    assert len(set(revisions)) == len(revisions)
-    assert len(revisions) >= 10
+    """Or its source names no commit: a stack file pins one in any case."""
+    pinned = [model for model in catalog.models.values() if model.revision is not None]
+    assert len({model.revision for model in pinned}) == len(pinned) >= 15
+    for model in catalog.models.values():
+        assert ("/tree/" in model.source) == (model.revision is not None), model.name
 
 
 def test_models_match_the_shape_their_parameters_imply(catalog: Catalog) -> None:
@@ -452,3 +453,14 @@ def test_a_region_where_every_family_was_compared_costs_what_us_east_1_costs(
             assert price.on_demand_usd_per_hour == pytest.approx(
                 east.on_demand_usd_per_hour, rel=1e-5
             ), (region, instance)
+
+
+def test_a_slice_with_a_missing_value_is_refused(spoilt: Callable[..., str]) -> None:
+    error = spoilt("mig_profiles.yaml", "[1g.5gb, 1, 1, 7]", "[1g.5gb, 1, 1]")
+    assert "data/mig_profiles.yaml: nvidia-a100-40gb.profiles[0]" in error
+    assert "expected 4 values" in error
+
+
+def test_slices_of_an_unknown_gpu_are_refused(spoilt: Callable[..., str]) -> None:
+    error = spoilt("mig_profiles.yaml", "nvidia-h200-141gb:", "nvidia-h200:")
+    assert "data/mig_profiles.yaml: nvidia-h200: 'nvidia-h200': expected a key" in error
