@@ -174,20 +174,25 @@ def _from_stack(
                 f"{planned.expected_instance_type} in {plan.spec.region}"
             )
         given.assumed.append(
-            f"a replica is priced by its GPUs ({planned.fit.tensor_parallel} on "
+            f"a replica is priced by its GPUs ({planned.fit.gpus} on "
             f"{planned.expected_instance_type}), on demand; the rest of the stack is left out"
         )
     if spec.traffic is not None:
         given.input_tokens = _first(given.input_tokens, spec.traffic.prompt_tokens.mean)
         given.output_tokens = _first(given.output_tokens, spec.traffic.output_tokens.mean)
         given.rate = _first(given.rate, spec.traffic.requests_per_second)
-    seconds = worker.request_seconds
+    load, seconds = planned.load, worker.request_seconds
+    if load is not None and given.capacity is None:
+        given.capacity = load.replica.requests_per_second
+        given.assumed.append(
+            f"a replica answers up to {given.capacity:.3g} requests/s, as the plan sizes it"
+        )
     prices = catalog.gpu_second_prices_of(plan.pools[planned.pool].accelerator)
     if worker.usd_per_second is not None or not prices:
         return
-    if seconds is None and spec.slo is not None and given.output_tokens is not None:
-        seconds = spec.slo.ttft + spec.slo.tpot * given.output_tokens
-        given.assumed.append(f"a request runs {seconds:.3g} s, as long as the SLO lets it")
+    if seconds is None and load is not None:
+        seconds = load.replica.service_seconds
+        given.assumed.append(f"a request runs {seconds:.3g} s, as the plan sizes a replica")
     if seconds is None:
         given.assumed.append("GPUs by the second are left out: --request-seconds is not known")
         return

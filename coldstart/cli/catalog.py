@@ -119,7 +119,9 @@ def found_model(name: str, catalog: Catalog) -> Model:
 
 def read_file(path: Path) -> Model:
     """A model from its own config.json."""
-    refuse(f"{path}: reading a config.json is not available; name a model of the catalog")
+    from coldstart.catalog.hugging_face import read_model
+
+    return read_model(path)
 
 
 def _check_region(region: str, catalog: Catalog) -> None:
@@ -146,7 +148,7 @@ def _table(*columns: str) -> Table:
 
 
 def _print_models(rows: Iterable[tuple[Model, tuple[Fitting, ...]]], region: str) -> None:
-    from coldstart.planning.fit import kv_bytes_per_token
+    from coldstart.capacity.memory import kv_bytes_per_token
     from coldstart.units import format_bytes
 
     table = _table(
@@ -179,7 +181,7 @@ def _print_models(rows: Iterable[tuple[Model, tuple[Fitting, ...]]], region: str
 def _print_model(model: Model, fits: tuple[Fitting, ...], region: str) -> None:
     from rich.text import Text
 
-    from coldstart.planning.fit import kv_bytes_per_token
+    from coldstart.capacity.memory import kv_bytes_per_token
     from coldstart.units import format_bytes
 
     out = console()
@@ -285,7 +287,7 @@ def _fitting_data(f: Fitting) -> dict[str, Any]:
 
 
 def _model_data(model: Model, fits: tuple[Fitting, ...]) -> dict[str, Any]:
-    from coldstart.planning.fit import kv_bytes_per_token
+    from coldstart.capacity.memory import kv_bytes_per_token
 
     return {
         "name": model.name,

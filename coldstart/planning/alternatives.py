@@ -18,7 +18,7 @@ def replica_usd_per_hour(plan: StackPlan, model: str, catalog: Catalog) -> float
     if price is None:
         return None
     gpus = catalog.instance(planned.expected_instance_type).accelerator_count
-    return price.usd_per_hour * planned.fit.tensor_parallel / gpus
+    return price.usd_per_hour * planned.fit.gpus / gpus
 
 
 def gpu_by_second(
@@ -36,7 +36,7 @@ def gpu_by_second(
     """
     planned = plan.models[model]
     return GpuBySecond(
-        usd_per_second=price.usd_per_second * planned.fit.tensor_parallel,
+        usd_per_second=price.usd_per_second * planned.fit.gpus,
         request_seconds=request_seconds,
         start_seconds=planned.predicted_startup_seconds if start_seconds is None else start_seconds,
         idle_seconds=price.idle_seconds if idle_seconds is None else idle_seconds,

@@ -147,7 +147,7 @@ def _pool_nodes(
     known = Layer.WORKLOAD in spec.layers and all(m.name in replicas for m in served)
     if not known:
         return Nodes(idle, None, most)
-    gpus = sum(_whole_replicas(m, replicas) * m.fit.tensor_parallel for m in served)
+    gpus = sum(_whole_replicas(m, replicas) * m.fit.gpus for m in served)
     return Nodes(idle, min(holding(gpus), most), most)
 
 
@@ -169,7 +169,7 @@ def _tokens(
         if usd_per_hour is None:
             continue
         counts = {m.name: _whole_replicas(m, replicas) for m in models.values() if m.pool == pool}
-        gpus = {name: n * models[name].fit.tensor_parallel for name, n in counts.items()}
+        gpus = {name: n * models[name].fit.gpus for name, n in counts.items()}
         for name, count in counts.items():
             traffic = spec.models[name].traffic
             if traffic is None or count == 0:

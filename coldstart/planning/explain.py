@@ -243,7 +243,7 @@ class _Subject:
                 ),
                 Figure(
                     "KV cache per token",
-                    f"{fit.kv_cache_gib * fit.tensor_parallel * GIB / fit.kv_cache_tokens:,.0f} B"
+                    f"{fit.kv_cache_gib * fit.gpus * GIB / fit.kv_cache_tokens:,.0f} B"
                     if fit.kv_cache_tokens
                     else "none fits",
                     "layers, KV heads and head size of the model's config.json",

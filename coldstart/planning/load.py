@@ -37,7 +37,7 @@ def speed_at(
     """The speed of a replica under this traffic, by the sequences that run at once."""
     figures = achieved(catalog)
     prompt, output = traffic.prompt_tokens.mean, traffic.output_tokens.mean
-    cache_bytes = fit.kv_cache_gib * GIB * fit.tensor_parallel
+    cache_bytes = fit.kv_cache_gib * GIB * fit.gpus
 
     return lambda running: engine_speed(
         model,
@@ -83,7 +83,7 @@ def load_plan(
         digits = f"{math.ceil(1000 * error.least_seconds)}ms"
         raise PlanError(
             f"{path}.slo.{error.bound}",
-            f"{error} on {fit.tensor_parallel} x {accelerator.marketing_name} ({ESTIMATE}). Use "
+            f"{error} on {fit.gpus} x {accelerator.marketing_name} ({ESTIMATE}). Use "
             f"{error.bound}: {digits} or more, a larger tensorParallel, or a faster accelerator",
         ) from None
     peak = traffic.peak_requests_per_second or traffic.requests_per_second
@@ -96,6 +96,15 @@ def load_plan(
         replicas=replicas_for(traffic.requests_per_second, replica),
         peak_replicas=replicas_for(peak, replica),
     )
+
+
+def typical_replicas(models: Mapping[str, ModelPlan]) -> dict[str, float]:
+    """Replicas that each model's mean traffic keeps running, where it is known."""
+    return {
+        name: min(max(model.scaling.min_replicas, model.load.replicas), model.scaling.max_replicas)
+        for name, model in models.items()
+        if model.load is not None
+    }
 
 
 def replicas_decision(load: LoadPlan, spec: ModelSpec, start_seconds: float) -> Decision[int]:
@@ -167,7 +176,7 @@ def _too_few(
 ) -> str:
     pool = pools[model.pool]
     expected = catalog.instance(model.expected_instance_type)
-    per_node = max(1, expected.accelerator_count // model.fit.tensor_parallel)
+    per_node = max(1, expected.accelerator_count // model.fit.gpus)
     needed = load.peak_replicas
     nodes = -(-needed // per_node)
     have = model.scaling.max_replicas

@@ -96,7 +96,7 @@ def plan_stack(spec: StackSpec, catalog: Catalog | None = None) -> StackPlan:
         },
         pull_through=mirrors,
         shared_file_system=shared,
-        cost=cost_plan(spec, network, cluster, pools, models, known),
+        cost=cost_plan(spec, network, cluster, pools, models, known, typical_replicas(models)),
         notes=(*_notes(spec, pools, models), *load_notes(models, pools, known)),
     )
 

@@ -13,12 +13,10 @@ from coldstart.errors import UserError
 from coldstart.planning.fit import AUTO_MAX_MODEL_LEN
 from coldstart.planning.survey import MOST, Fitting, survey
 from coldstart.spec.fields import RESERVED_NAMESPACES
-from coldstart.spec.model import ClusterSpec, Environment, ModelSpec
-from coldstart.units import format_seconds
+from coldstart.spec.model import ClusterSpec, Environment
 
 LONGEST_OVER_MEAN = 2
 """A context of twice the mean request holds all but the rare long ones."""
-MAX_CONCURRENCY: int = ModelSpec.model_fields["max_concurrency"].default
 
 
 class NothingFitsError(UserError):
@@ -72,19 +70,6 @@ class Proposal:
         return self.options[0]
 
 
-def replicas_for(wishes: Wishes, kv_cache_tokens: int) -> int:
-    """Replicas that the traffic needs.
-
-    Requests in flight follow from Little's law with the objectives as the time a request stays:
-    rate x (TTFT + output tokens x TPOT). A replica takes as many as its KV cache holds whole, at
-    most the engine's limit of `maxConcurrency`.
-    """
-    stay_seconds = wishes.ttft_seconds + wishes.output_tokens * wishes.tpot_seconds
-    in_flight = wishes.requests_per_second * stay_seconds
-    at_once = min(MAX_CONCURRENCY, kv_cache_tokens // wishes.request_tokens)
-    return math.ceil(in_flight / max(1, at_once))
-
-
 def propose(wishes: Wishes, catalog: Catalog) -> Proposal:
     """Plan every accelerator for `wishes` and take the cheapest. Raises NothingFitsError."""
     if wishes.request_tokens > wishes.model.context_tokens:
@@ -132,17 +117,11 @@ def _model_keys(wishes: Wishes) -> dict[str, Any]:
 def _option(wishes: Wishes, fitting: Fitting) -> Option:
     if fitting.obstacle is not None:
         return Option(fitting, obstacle=" ".join(fitting.obstacle.split()))
-    replicas = replicas_for(wishes, fitting.kv_cache_tokens)
+    replicas = fitting.peak_replicas
     nodes = -(-replicas // fitting.replicas_per_node)
     usd = fitting.usd_per_hour_of(replicas)
-    floor = fitting.token_floor_seconds
     obstacle = None
-    if floor > wishes.tpot_seconds:
-        obstacle = (
-            f"reading the weights takes {floor * 1000:.0f} ms a token on {fitting.gpus} GPU, so a "
-            f"TPOT of {wishes.tpot_seconds * 1000:g} ms cannot be kept"
-        )
-    elif usd is None:
+    if usd is None:
         obstacle = f"no price is known for {fitting.instance} in {wishes.region}"
     elif replicas + 1 > MOST or nodes + 1 > MOST:
         obstacle = (
@@ -179,13 +158,6 @@ def _too_long(wishes: Wishes, catalog: Catalog) -> str:
 def _nothing(wishes: Wishes, options: list[Option]) -> str:
     lines = [f"nothing in {wishes.region} serves {wishes.model.name} like this:"]
     lines += [f"  {o.fitting.accelerator}: {o.obstacle}" for o in options]
-    floors = [
-        o.fitting.token_floor_seconds
-        for o in options
-        if o.usd_per_hour is not None and o.fitting.token_floor_seconds > wishes.tpot_seconds
-    ]
-    if floors:
-        lines.append(f"what would work: a TPOT of {math.ceil(min(floors) * 1000)}ms or more")
     return "\n".join(lines)
 
 
@@ -266,10 +238,9 @@ def _pool_lines(wishes: Wishes, options: list[Option]) -> list[str]:
 
 
 def _scaling_lines(wishes: Wishes, best: Option) -> list[str]:
-    stay = format_seconds(wishes.ttft_seconds + wishes.output_tokens * wishes.tpot_seconds)
     least = 0 if wishes.environment is Environment.DEV else 1
     return [
-        f"# a request may stay {stay}: the traffic needs {best.replicas}, one more is for bursts",
+        f"# the traffic needs {best.replicas} within these objectives, one more is for bursts",
         f"scaling: {{min: {least}, max: {most_replicas(best)}}}",
     ]
 

@@ -27,7 +27,8 @@ class Fitting:
 
     `instance_types` are what a node pool must name, empty where `auto` finds them; `gpus` are those
     of one replica, `gpus_per_node` those of the instance; `usd_per_hour` is the on-demand price of
-    one node, None where the catalog has none for the region.
+    one node, None where the catalog has none for the region. `peak_replicas` are those that the
+    traffic among the wishes needs, 0 without traffic.
     """
 
     accelerator: str
@@ -41,7 +42,7 @@ class Fitting:
     usd_per_hour: float | None = None
     cold_start_seconds: float = 0.0
     first_node_seconds: float = 0.0
-    token_floor_seconds: float = 0.0
+    peak_replicas: int = 0
     obstacle: str | None = None
 
     @property
@@ -86,17 +87,6 @@ def named_model(name: str, catalog: Catalog) -> Model:
         names = ", ".join(catalog.models)
         raise ValueError(f"{name!r} is not in the model catalog{hint}\nit has: {names}")
     return catalog.models[found]
-
-
-def token_floor_seconds(model: Model, precision: str, accelerator: Accelerator, gpus: int) -> float:
-    """The least time between two tokens: the active weights are read once from GPU memory.
-
-    Weights in bytes over memory bandwidth, the usual roofline of decoding with one sequence; a
-    mixture of experts reads its active share.
-    """
-    weights: Mapping[str, int] = {str(key): size for key, size in model.weight_bytes.items()}
-    active = model.active_parameters_billion / model.parameters_billion
-    return weights[precision] * active / gpus / (accelerator.memory_bandwidth_gb_per_second * 1e9)
 
 
 def _plain_name(name: str) -> str:
@@ -147,12 +137,11 @@ def _on(
         made = plan.models[MODEL]
         instance = catalog.instance(made.expected_instance_type)
         price = catalog.price(region, instance.name)
-        gpus = made.most_gpus // made.scaling.max_replicas
         return Fitting(
             accelerator=accelerator.key,
             instance=instance.name,
             instance_types=names,
-            gpus=gpus,
+            gpus=made.fit.gpus,
             gpus_per_node=instance.accelerator_count,
             precision=made.fit.precision,
             max_model_len=made.fit.max_model_len,
@@ -160,7 +149,7 @@ def _on(
             usd_per_hour=price.on_demand_usd_per_hour if price else None,
             cold_start_seconds=made.cold_start.total_seconds,
             first_node_seconds=made.first_node.total_seconds,
-            token_floor_seconds=token_floor_seconds(model, made.fit.precision, accelerator, gpus),
+            peak_replicas=made.load.peak_replicas if made.load else 0,
         )
     return Fitting(accelerator.key, obstacle=obstacle)
 

@@ -178,7 +178,7 @@ def _nodes(
 ) -> NodeInput:
     return NodeInput(
         gpus_per_node=gpus_per_node,
-        gpus_per_replica=model.fit.tensor_parallel,
+        gpus_per_replica=model.fit.gpus,
         max_nodes=pool.max_nodes,
         warm_nodes=pool.warm_nodes,
         first_start_seconds=start_seconds(model.first_node),

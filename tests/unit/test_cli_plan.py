@@ -1,6 +1,6 @@
 """What `coldstart plan` prints: for people, for machines, and how it fails.
 
-COLDSTART_WRITE_GOLDEN=1 writes the expected texts anew; read the difference before you keep it.
+COLDSTART_UPDATE_GOLDEN=1 writes the expected texts anew; read the difference before you keep it.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def printed(*arguments: str) -> str:
 )
 def test_the_plan_reads_as_expected(name: str, arguments: tuple[str, ...]) -> None:
     file, text = GOLDEN / f"{name}.txt", printed(*arguments)
-    if os.environ.get("COLDSTART_WRITE_GOLDEN") == "1":
+    if os.environ.get("COLDSTART_UPDATE_GOLDEN") == "1":
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     assert text == file.read_text(encoding="utf-8"), (
-        "the plan changed; COLDSTART_WRITE_GOLDEN=1 writes the new text"
+        "the plan changed; COLDSTART_UPDATE_GOLDEN=1 writes the new text"
     )
 
 
