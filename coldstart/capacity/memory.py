@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from coldstart.catalog import Model
 from coldstart.units import GIB, MIB
@@ -119,7 +120,12 @@ class Layers:
 
 def layers_of(model: Model, pipeline: int = 1) -> Layers:
     """The layers of the largest stage of `pipeline`."""
-    kinds = (model.full_layers, model.sliding_layers, model.state_layers)
+    return _grouped(model.full_layers, model.sliding_layers, model.state_layers, pipeline)
+
+
+@lru_cache
+def _grouped(full: int, sliding: int, state: int, pipeline: int) -> Layers:
+    kinds = (full, sliding, state)
     staged = [math.ceil(count / pipeline) for count in kinds]
     least, most = min(filter(None, staged)), max(staged)
     group = most if most < NEARLY_EQUAL * least else least
@@ -187,6 +193,9 @@ def longest_sequence(
         return needed <= kv_cache_bytes
 
     low, high = 0, model.context_tokens
+    if holds(high):
+        return high
+    high -= 1
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if holds(middle) else (low, middle - 1)

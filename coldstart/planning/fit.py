@@ -204,11 +204,14 @@ def place(
     kv_cache = served_kv_cache(path, spec.kv_cache, accelerator)
     widest = max(t.accelerator_count for t in types)
     cuts = layouts(path, spec, model, accelerator, precision, widest)
-    tried = [_tried(spec, model, accelerator, context, precision, kv_cache, cut) for cut in cuts]
-    fitting = [i for i, fit in enumerate(tried) if fit.holds]
-    if not fitting:
+    tried: list[FitPlan] = []
+    for cut in cuts:
+        tried.append(_tried(spec, model, accelerator, context, precision, kv_cache, cut))
+        if tried[-1].holds:
+            break
+    else:
         raise PlanError(path, _no_fit(path, spec, model, accelerator, tried, context))
-    fit, cut = tried[fitting[0]], cuts[fitting[0]]
+    fit = tried[-1]
     if spec.expert_parallel is True and not fit.expert_parallel:
         raise PlanError(
             f"{path}.expertParallel",
@@ -221,7 +224,7 @@ def place(
         fit,
         host,
         _cheapest(path, fit, host, types, context),
-        _parallelism(cut, fit, tried[: fitting[0]], spec),
+        _parallelism(cut, tried[:-1], spec),
     )
 
 
@@ -247,9 +250,7 @@ def _tried(
     )
 
 
-def _parallelism(
-    cut: Layout, fit: FitPlan, smaller: list[FitPlan], spec: ModelSpec
-) -> Decision[str]:
+def _parallelism(cut: Layout, smaller: list[FitPlan], spec: ModelSpec) -> Decision[str]:
     named = spec.tensor_parallel != AUTO or spec.pipeline_parallel != AUTO
     why = "named in the stack file: " if named else "the fewest GPUs that hold it; "
     return Decision(

@@ -297,5 +297,6 @@ def test_no_repository_leads_out_of_the_models_folder(tmp_path: Path) -> None:
     put(tmp_path / "secret", LLAMA)
     (tmp_path / "models").mkdir()
     config = with_value(good("eks-prod"), (*SMALL, "source"), f"hf://../secret@{'a' * 40}")
-    with pytest.raises(SpecError):
+    with pytest.raises(SpecError) as caught:
         parse_config(config, stack="eks-prod", file="f", root=tmp_path)
+    assert '"../secret" is not in the model catalog' in str(caught.value)
