@@ -3,9 +3,9 @@
 Formulas: L. Kleinrock, Queueing Systems, volume 1 (1975): M/M/c and Erlang's C and B in section
 3, M/D/1 by Pollaczek and Khinchine in section 5; processor sharing in volume 2, section 4.4. They
 are compared at the rates that the finite trace really had. Over a dozen seeds the mean waits of
-such traces were off by 0.5 % on average, each by 5 % (one standard deviation, at a utilisation of
-0.8): the bounds below are twice that. Request for request there is no chance in it, and the first
-test allows a microsecond.
+such traces were off by 0.5 % on average and scattered by 5 to 6 % (one standard deviation, at a
+utilisation of 0.8). So one queue may be off by three of them, eight queues together by 6 %. Request
+for request there is no chance in it, and the first test allows a microsecond.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from coldstart.simulation.world import World
 from tests.unit.simulation_scenes import TOKENS_PER_SECOND, fixed, queue_trace, trace
 
 REQUESTS = 30_000
-MEAN_ERROR = 0.1
-"""Of a mean wait, relative."""
+MEAN_ERROR, TOGETHER_ERROR = 0.17, 0.06
+"""Of a mean wait, relative: of one queue, and of several on average."""
 SHARE_ERROR = 0.02
 """Of a share of requests, absolute."""
 
@@ -78,25 +78,24 @@ def test_each_request_waits_as_long_as_the_recursion_of_first_come_first_served_
     assert found == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("servers", "utilisation"),
-    [(1, 0.5), (1, 0.8), (2, 0.7), (3, 0.8), (4, 0.6), (5, 0.8), (6, 0.7), (7, 0.8), (8, 0.8)],
-)
-def test_a_shared_queue_before_c_replicas_waits_as_m_m_c_does(
-    servers: int, utilisation: float
-) -> None:
-    requests = queue_trace(servers * utilisation, exponential(servers), seed=servers + 100)
-    given = fixed(requests, servers, routing=Routing.SHARED_QUEUE)
-    rate, service = rates(given)
-    expected = erlang_c(servers, rate * service)
-    found = waits(given)
-    assert fmean(wait > 1e-6 for wait in found) == pytest.approx(expected, abs=SHARE_ERROR)
-    mean = expected * service / (servers - rate * service)
-    assert fmean(found) == pytest.approx(mean, rel=MEAN_ERROR)
-    # The wait of those who wait is exponential.
-    slow = -math.log(0.05) * service / (servers - rate * service)
-    waiting = [wait for wait in found if wait > 1e-6]
-    assert fmean(wait > slow for wait in waiting) == pytest.approx(0.05, abs=2 * SHARE_ERROR)
+def test_a_shared_queue_before_c_replicas_waits_as_m_m_c_does() -> None:
+    utilisations = {1: 0.8, 2: 0.7, 3: 0.8, 4: 0.6, 5: 0.8, 6: 0.7, 7: 0.8, 8: 0.8}
+    ratios = []
+    for servers, utilisation in utilisations.items():
+        requests = queue_trace(servers * utilisation, exponential(servers), seed=servers + 100)
+        given = fixed(requests, servers, routing=Routing.SHARED_QUEUE)
+        rate, service = rates(given)
+        expected = erlang_c(servers, rate * service)
+        found = waits(given)
+        waiting = [wait for wait in found if wait > 1e-6]
+        assert len(waiting) / REQUESTS == pytest.approx(expected, abs=SHARE_ERROR), servers
+        # The wait of those who wait is exponential, with this mean.
+        mean = service / (servers - rate * service)
+        late = fmean(wait > -math.log(0.05) * mean for wait in waiting)
+        assert late == pytest.approx(0.05, abs=2 * SHARE_ERROR), servers
+        ratios.append(fmean(found) / (expected * mean))
+    assert ratios == pytest.approx([1.0] * len(ratios), rel=MEAN_ERROR)
+    assert fmean(ratios) == pytest.approx(1.0, rel=TOGETHER_ERROR)
 
 
 @pytest.mark.parametrize("utilisation", [0.3, 0.6, 0.8])
