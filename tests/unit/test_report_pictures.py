@@ -198,7 +198,23 @@ def test_the_tables_hold_the_series_they_stand_for(pictures: list[Picture]) -> N
     ]
     even = by_key[samples.BREAK_EVEN.key]
     assert [r[1] for r in even if r[3] == "yes"] == ["17,304", "2,803", "9,045"]
-    assert len(by_key[samples.SIMULATION.key]) == len(thinned(samples.SIMULATION.points))
+    assert by_key[samples.SIMULATION.key] == tuple(
+        (
+            f"{p.seconds / 60:.1f}",
+            f"{p.arrivals_per_second:.2f}",
+            amount(p.replicas_wanted),
+            amount(p.replicas_ready),
+            amount(p.queued),
+            "–" if p.ttft_p95_seconds is None else f"{p.ttft_p95_seconds:.2f}",
+        )
+        for p in thinned(samples.SIMULATION.points)
+    )
+    assert gantt_picture(SMALL).table.rows == (
+        ("node", "This plan", "0.0", "30.0", "yes"),
+        ("weights", "This plan", "30.0", "12.5", "no"),
+        ("image", "This plan", "30.0", "40.0", "yes"),
+        ("node", "Without these levers", "0.0", "200.0", "yes"),
+    )
 
 
 def test_a_picture_without_optional_figures_says_so_and_draws() -> None:
