@@ -97,7 +97,7 @@ def warm_spec(curve: WarmCurve, size: Size) -> Spec:
         (
             Panel("US dollars an hour", tuple(lines), upright=marks),
             Panel(
-                "Seconds over the objective, each hour",
+                "Seconds violated, each hour",
                 (violated,),
                 upright=tuple(replace(mark, name="") for mark in marks),
                 height=110,

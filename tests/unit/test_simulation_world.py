@@ -208,6 +208,18 @@ def test_a_warm_node_makes_the_next_start_warm_and_is_replaced() -> None:
     assert cold.cold_starts == {"first": 0, "fresh": 1, "warm": 0}
 
 
+def test_a_node_that_falls_empty_stays_when_it_is_the_warm_one() -> None:
+    rows = trace([(0.0, 500, 3000)] * 20)
+    kept = replace(NODES, max_nodes=2, warm_nodes=1)
+    scaling = replace(AWAKE, max_replicas=2)
+    given_ = scaled(rows, scaling=scaling, initial_replicas=1, nodes=kept, horizon_seconds=3600)
+    result = simulate(given_)
+    assert result.scale_downs == 1
+    assert result.node_hours == pytest.approx(2.0)
+    let_go = simulate(replace(given_, nodes=replace(kept, warm_nodes=0)))
+    assert let_go.series[-1].nodes == 1
+
+
 def test_replicas_share_a_node_with_room_and_the_second_comes_no_later_than_the_node() -> None:
     nodes = replace(NODES, gpus_per_node=8, gpus_per_replica=4, max_nodes=1)
     rows = trace([(0.0, 500, 3000)] * 30)
