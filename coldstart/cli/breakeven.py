@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
 from coldstart.capacity.breakeven import Case, GpuBySecond
-from coldstart.catalog import Catalog, CatalogError, load
+from coldstart.catalog import Catalog, load
 from coldstart.cli.breakeven_text import Answer, Offer, as_data, as_text
-from coldstart.planning import PlanFailedError, StackPlan, plan_stack
+from coldstart.cli.shared import ROOT, JsonOption, RootOption, planned, print_json, refuse
+from coldstart.errors import UserError
+from coldstart.planning import StackPlan
 from coldstart.planning.alternatives import gpu_by_second, replica_usd_per_hour
-from coldstart.spec import SpecError, load_stack
 from coldstart.spec.problems import did_you_mean
 
-ROOT = Path(__file__).resolve().parents[2]
 OWN = "the prices given"
 
 FLAGS = {
@@ -65,8 +63,6 @@ Against = Annotated[
     str | None, typer.Option("--against", help="One provider of serverless tokens in the catalog.")
 ]
 Change = Annotated[float, typer.Option("--change", help="Percent up and down for sensitivity.")]
-Json = Annotated[bool, typer.Option("--json", help="Print data for machines.")]
-Root = Annotated[Path, typer.Option("--root", hidden=True, help="Another checkout.")]
 
 
 @dataclass(slots=True)
@@ -109,8 +105,8 @@ def breakeven(
     model: ModelName = None,
     against: Against = None,
     change: Change = 20.0,
-    json_output: Json = False,
-    root: Root = ROOT,
+    json_output: JsonOption = False,
+    root: RootOption = ROOT,
 ) -> None:
     """From which traffic a GPU of your own is cheaper than serverless inference. In US dollars.
 
@@ -132,7 +128,7 @@ def breakeven(
         catalog = load()
         repository = model
         if stack is not None:
-            plan = plan_stack(load_stack(root, stack))
+            plan = planned(root, stack)
             name = _model_of(plan, model)
             repository = plan.models[name].repository
             _from_stack(given, plan, name, worker, catalog)
@@ -142,8 +138,7 @@ def breakeven(
         _own_worker(given, worker)
         answer = _answer(given, change)
     if json_output:
-        json.dump(as_data(answer), sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        print_json(as_data(answer))
     else:
         sys.stdout.write(as_text(answer))
 
@@ -151,13 +146,13 @@ def breakeven(
 def _model_of(plan: StackPlan, model: str | None) -> str:
     name, known = plan.spec.stack, sorted(plan.models)
     if not known:
-        _refuse(f"--stack: {name} serves no model")
+        refuse(f"--stack: {name} serves no model")
     if model is None and len(known) == 1:
         return known[0]
     if model is None:
-        _refuse(f"--model: {name} serves several; choose from: {', '.join(known)}")
+        refuse(f"--model: {name} serves several; choose from: {', '.join(known)}")
     if model not in plan.models:
-        _refuse(f'--model: "{model}" is not a model of {name}{did_you_mean(model, known)}')
+        refuse(f'--model: "{model}" is not a model of {name}{did_you_mean(model, known)}')
     return model
 
 
@@ -165,29 +160,29 @@ def _from_stack(
     given: _Given, plan: StackPlan, name: str, worker: _Worker, catalog: Catalog
 ) -> None:
     """What the flags leave out, from the plan and the model's traffic."""
-    planned, spec = plan.models[name], plan.spec.models[name]
+    model, spec = plan.models[name], plan.spec.models[name]
     if given.usd_per_hour is None:
         given.usd_per_hour = replica_usd_per_hour(plan, name, catalog)
         if given.usd_per_hour is None:
-            _refuse(
+            refuse(
                 f"--gpu-usd-per-hour is needed: the catalog has no price of "
-                f"{planned.expected_instance_type} in {plan.spec.region}"
+                f"{model.expected_instance_type} in {plan.spec.region}"
             )
         given.assumed.append(
-            f"a replica is priced by its GPUs ({planned.fit.gpus} on "
-            f"{planned.expected_instance_type}), on demand; the rest of the stack is left out"
+            f"a replica is priced by its GPUs ({model.fit.gpus} on "
+            f"{model.expected_instance_type}), on demand; the rest of the stack is left out"
         )
     if spec.traffic is not None:
         given.input_tokens = _first(given.input_tokens, spec.traffic.prompt_tokens.mean)
         given.output_tokens = _first(given.output_tokens, spec.traffic.output_tokens.mean)
         given.rate = _first(given.rate, spec.traffic.requests_per_second)
-    load, seconds = planned.load, worker.request_seconds
+    load, seconds = model.load, worker.request_seconds
     if load is not None and given.capacity is None:
         given.capacity = load.replica.requests_per_second
         given.assumed.append(
             f"a replica answers up to {given.capacity:.3g} requests/s, as the plan sizes it"
         )
-    prices = catalog.gpu_second_prices_of(plan.pools[planned.pool].accelerator)
+    prices = catalog.gpu_second_prices_of(plan.pools[model.pool].accelerator)
     if worker.usd_per_second is not None or not prices:
         return
     if seconds is None and load is not None:
@@ -205,7 +200,7 @@ def _from_stack(
     ]
     if worker.start_seconds is None:
         given.assumed.append(
-            f"a serverless GPU starts in {planned.predicted_startup_seconds} s, as this stack's "
+            f"a serverless GPU starts in {model.predicted_startup_seconds} s, as this stack's "
             "containers do"
         )
 
@@ -224,28 +219,26 @@ def _offers(
     """The prices given by flags, else those of the catalog for the model."""
     if input_usd_per_million is not None or output_usd_per_million is not None:
         if input_usd_per_million is None or output_usd_per_million is None:
-            _refuse("--input-usd-per-million and --output-usd-per-million go together")
+            refuse("--input-usd-per-million and --output-usd-per-million go together")
         if against is not None:
-            _refuse("--against takes prices from the catalog; leave out the prices per million")
+            refuse("--against takes prices from the catalog; leave out the prices per million")
         return [Offer(OWN, input_usd_per_million, output_usd_per_million)]
     if repository is None:
-        _refuse(
+        refuse(
             "prices per token are needed: give --input-usd-per-million and "
             "--output-usd-per-million, or --model for those of the catalog"
         )
     found = catalog.token_prices_of(repository)
     if not found:
         priced = sorted({price.model for price in catalog.token_prices.values()})
-        _refuse(
+        refuse(
             f'--model: no serverless price of "{repository}" in the catalog'
             f"{did_you_mean(repository, priced)}; --input-usd-per-million and "
             "--output-usd-per-million take yours"
         )
     if against is not None and against not in [price.provider for price in found]:
         known = [price.provider for price in found]
-        _refuse(
-            f'--against: "{against}" has no price of {repository}{did_you_mean(against, known)}'
-        )
+        refuse(f'--against: "{against}" has no price of {repository}{did_you_mean(against, known)}')
     return [
         Offer(
             p.provider, p.input_usd_per_million, p.output_usd_per_million, f"{p.date}: {p.source}"
@@ -264,10 +257,10 @@ def _own_worker(given: _Given, worker: _Worker) -> None:
         }
         said = [flag for flag, seconds in times.items() if seconds is not None]
         if said and not given.workers:
-            _refuse(f"{said[0]} is about a GPU by the second; give its --gpu-usd-per-second")
+            refuse(f"{said[0]} is about a GPU by the second; give its --gpu-usd-per-second")
         return
     if worker.request_seconds is None:
-        _refuse("--request-seconds is needed beside --gpu-usd-per-second")
+        refuse("--request-seconds is needed beside --gpu-usd-per-second")
     if worker.start_seconds is None or worker.idle_seconds is None:
         given.assumed.append("a GPU by the second starts and stops at once where nothing is said")
     given.workers = [
@@ -285,11 +278,11 @@ def _own_worker(given: _Given, worker: _Worker) -> None:
 
 def _answer(given: _Given, change_percent: float) -> Answer:
     if given.usd_per_hour is None:
-        _refuse("--gpu-usd-per-hour is needed, or --stack to take a replica's price from")
+        refuse("--gpu-usd-per-hour is needed, or --stack to take a replica's price from")
     if given.input_tokens is None or given.output_tokens is None:
-        _refuse("--input-tokens and --output-tokens are needed: the mean prompt and answer")
+        refuse("--input-tokens and --output-tokens are needed: the mean prompt and answer")
     if not 0 < change_percent < 100:
-        _refuse(f"--change {change_percent:g} must be above 0 and below 100 percent")
+        refuse(f"--change {change_percent:g} must be above 0 and below 100 percent")
     cases = [
         (
             offer,
@@ -306,7 +299,7 @@ def _answer(given: _Given, change_percent: float) -> Answer:
     ]
     cases.sort(key=lambda pair: pair[1].request_usd)
     if given.rate is not None and not 0 < given.rate < math.inf:
-        _refuse(f"--requests-per-second {given.rate:g} must be a number above 0")
+        refuse(f"--requests-per-second {given.rate:g} must be a number above 0")
     return Answer(
         tuple(cases), tuple(given.workers), given.rate, change_percent / 100, tuple(given.assumed)
     )
@@ -317,13 +310,8 @@ def _refusing() -> Iterator[None]:
     """Turn what a user can mend into its sentence and exit code 2."""
     try:
         yield
-    except (SpecError, PlanFailedError, CatalogError) as error:
-        _refuse(str(error))
+    except UserError as error:
+        refuse(str(error))
     except ValueError as error:
         name, _, rest = str(error).partition(" ")
-        _refuse(f"{FLAGS.get(name, name)} {rest}")
-
-
-def _refuse(message: str) -> NoReturn:
-    sys.stderr.write(f"{message}\n")
-    raise typer.Exit(2)
+        refuse(f"{FLAGS.get(name, name)} {rest}")

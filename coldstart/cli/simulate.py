@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -10,19 +9,29 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from coldstart.cli.shared import (
+    DEFAULT_STACK,
+    ROOT,
+    JsonOption,
+    RootOption,
+    StackArgument,
+    console,
+    planned,
+    print_json,
+    refuse,
+    told,
+)
 
+if TYPE_CHECKING:
     from coldstart.capacity.speed import EngineSpeed
     from coldstart.planning import StackPlan
     from coldstart.simulation import SimulationInput, SimulationResult, Trace
     from coldstart.simulation.synthetic import Lengths
 
-ROOT = Path(__file__).resolve().parents[2]
 STANDARD_INPUT = "-"
 
 
@@ -68,7 +77,7 @@ RoutingOption = Annotated[
 
 
 def simulate(
-    stack: Annotated[str, typer.Argument(help="A file stacks/Pulumi.<STACK>.yaml.")] = "eks-prod",
+    stack: StackArgument = DEFAULT_STACK,
     model: Annotated[
         str | None, typer.Option(help="A model of the stack; may be left out if there is one.")
     ] = None,
@@ -87,8 +96,8 @@ def simulate(
         str | None, typer.Option(help="ISO time of the trace's second 0, for schedules.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed, other random numbers.")] = 1,
-    json_output: Annotated[bool, typer.Option("--json", help="Print data for machines.")] = False,
-    root: Annotated[Path, typer.Option("--root", hidden=True, help="Another checkout.")] = ROOT,
+    json_output: JsonOption = False,
+    root: RootOption = ROOT,
 ) -> None:
     """Replay a trace through KEDA's and the HPA's rules, node starts and engines; no cluster.
 
@@ -96,24 +105,24 @@ def simulate(
 
     Example: coldstart simulate eks-prod --model qwen3-8b --trace examples/traces/morning-rush.csv
     """
-    with _told():
+    with told():
         from coldstart.simulation import Routing, from_plan
         from coldstart.simulation import simulate as play
 
-        plan = _plan(root, stack)
+        plan = planned(root, stack)
         name = _model_name(plan, model)
-        speed = _speed(prefill_tokens_per_second, step_ms, step_ms_per_sequence)
         if trace is not None:
             found = _read(trace, requests_per_second)
         else:
             rates = requests_per_second, peak_requests_per_second
             tokens = prompt_tokens, output_tokens
             found = _made_up(plan, name, shape, rates, tokens, duration, seed)
+        figures = prefill_tokens_per_second, step_ms, step_ms_per_sequence
         given = from_plan(
             plan,
             name,
             found,
-            speed,
+            _speed(plan, name, found, figures),
             routing=Routing(routing.value),
             starts_at=_moment(starts_at),
             seed=seed,
@@ -127,19 +136,11 @@ def _print(
     stack: str, name: str, given: SimulationInput, result: SimulationResult, *, as_data: bool
 ) -> None:
     if as_data:
-        json.dump({"stack": stack, "model": name, **result.data()}, sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        print_json({"stack": stack, "model": name, **result.data()})
         return
     from coldstart.cli.simulation_text import print_simulation
 
-    print_simulation(_console(), stack, name, given, result)
-
-
-def _plan(root: Path, stack: str) -> StackPlan:
-    from coldstart.planning import plan_stack
-    from coldstart.spec import load_stack
-
-    return plan_stack(load_stack(root, stack))
+    print_simulation(console(), stack, name, given, result)
 
 
 def _model_name(plan: StackPlan, model: str | None) -> str:
@@ -147,7 +148,7 @@ def _model_name(plan: StackPlan, model: str | None) -> str:
     chosen = names[0] if model is None and len(names) == 1 else model
     if chosen is None or chosen not in names:
         what = "which of them?" if model is None else f"{model!r} is none of them."
-        _refuse(f"--model: {what} Models of {plan.spec.stack}: {', '.join(names) or 'none'}")
+        refuse(f"--model: {what} Models of {plan.spec.stack}: {', '.join(names) or 'none'}")
     return chosen
 
 
@@ -155,7 +156,7 @@ def _read(file: str, requests_per_second: float | None) -> Trace:
     from coldstart.simulation import read_trace
 
     if requests_per_second is not None:
-        _refuse("--trace and --requests-per-second are two traces; give one of them")
+        refuse("--trace and --requests-per-second are two traces; give one of them")
     if file == STANDARD_INPUT:
         return read_trace(sys.stdin.buffer)
     return read_trace(Path(file), file)
@@ -180,19 +181,19 @@ def _made_up(
         rate = traffic.requests_per_second
         peak = peak if peak is not None else traffic.peak_requests_per_second
     if rate is None:
-        _refuse(
+        refuse(
             "no trace: give --trace FILE, or --requests-per-second with --prompt-tokens and "
             f"--output-tokens, or models.{name}.traffic in the stack file"
         )
     try:
         seconds = parse_duration_seconds(duration)
     except ValueError as error:
-        _refuse(f"--duration: {duration!r} {error}")
+        refuse(f"--duration: {duration!r} {error}")
     prompt, output = _lengths(plan, name, tokens)
     if shape is Shape.STEADY:
         return poisson(rate, seconds, prompt, output, seed)
     if peak is None or peak < rate:
-        _refuse(
+        refuse(
             f"--peak-requests-per-second: --shape {shape} needs one of at least {rate:g}, "
             "the rate outside of peaks"
         )
@@ -217,28 +218,35 @@ def _lengths(
         elif spec is not None:
             found.append(Lengths(spec.mean, spec.p95))
         else:
-            _refuse(f"{option}: not given, and models.{name}.traffic does not say it")
+            refuse(f"{option}: not given, and models.{name}.traffic does not say it")
     return found[0], found[1]
 
 
 def _speed(
-    prefill_tokens_per_second: float | None,
-    step_ms: float | None,
-    step_ms_per_sequence: float | None,
+    plan: StackPlan,
+    name: str,
+    trace: Trace,
+    figures: tuple[float | None, float | None, float | None],
 ) -> EngineSpeed:
+    """As the options say, or as the plan estimates it for the lengths of this trace."""
     from coldstart.capacity.speed import EngineSpeed
 
-    if prefill_tokens_per_second is None or step_ms is None or step_ms_per_sequence is None:
-        _refuse(
-            "give the speed of a replica: --prefill-tokens-per-second, --step-ms and "
-            "--step-ms-per-sequence"
+    prefill, step_ms, step_ms_per_sequence = figures
+    if prefill is None and step_ms is None and step_ms_per_sequence is None:
+        from coldstart.planning.load import replica_speed
+
+        return replica_speed(plan, name, *trace.mean_tokens)
+    if prefill is None or step_ms is None or step_ms_per_sequence is None:
+        refuse(
+            "the speed of a replica: --prefill-tokens-per-second, --step-ms and "
+            "--step-ms-per-sequence go together; without them the plan estimates it"
         )
-    if not all(map(math.isfinite, (prefill_tokens_per_second, step_ms, step_ms_per_sequence))):
-        _refuse("the speed of a replica: its figures must be finite")
+    if not all(map(math.isfinite, (prefill, step_ms, step_ms_per_sequence))):
+        refuse("the speed of a replica: its figures must be finite")
     try:
-        return EngineSpeed(prefill_tokens_per_second, step_ms / 1000, step_ms_per_sequence / 1000)
+        return EngineSpeed(prefill, step_ms / 1000, step_ms_per_sequence / 1000)
     except ValueError as error:
-        _refuse(f"the speed of a replica: {error}")
+        refuse(f"the speed of a replica: {error}")
 
 
 def _moment(text: str | None) -> datetime | None:
@@ -247,7 +255,7 @@ def _moment(text: str | None) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        _refuse(f"--starts-at: {text!r} is not a time; write for example 2026-03-02T08:00:00Z")
+        refuse(f"--starts-at: {text!r} is not a time; write for example 2026-03-02T08:00:00Z")
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -263,28 +271,3 @@ def _progress_bar() -> Iterator[Callable[[float], None]]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("simulating", total=1.0)
         yield lambda share: bar.update(task, completed=share)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console() if sys.stdout.isatty() else Console(width=160)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Turn what a user can mend into its message and exit code 2."""
-    from coldstart.catalog import CatalogError
-    from coldstart.planning import PlanFailedError
-    from coldstart.simulation import SimulationError, TraceError
-    from coldstart.spec import SpecError
-
-    try:
-        yield
-    except (CatalogError, PlanFailedError, SimulationError, SpecError, TraceError) as error:
-        _refuse(str(error))
-
-
-def _refuse(message: str) -> NoReturn:
-    sys.stderr.write(f"{message}\n")
-    raise typer.Exit(2)

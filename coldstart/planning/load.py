@@ -14,12 +14,13 @@ from coldstart.capacity.sizing import (
     replica_capacity,
     replicas_for,
 )
+from coldstart.capacity.speed import EngineSpeed
 from coldstart.capacity.throughput import achieved, engine_speed
 from coldstart.capacity.warm import WarmCosts
-from coldstart.catalog import Accelerator, Catalog, Model
+from coldstart.catalog import Accelerator, Catalog, Model, load
 from coldstart.planning.decision import Decision, PlanError
-from coldstart.planning.model import FitPlan, LoadPlan, ModelPlan, PoolPlan
-from coldstart.spec.model import LengthSpec, ModelSpec, TrafficSpec
+from coldstart.planning.model import FitPlan, LoadPlan, ModelPlan, PoolPlan, StackPlan
+from coldstart.spec.model import LengthSpec, ModelSpec
 from coldstart.units import GIB, format_seconds
 
 ANY = Targets(math.inf, math.inf)
@@ -31,12 +32,27 @@ def lengths(spec: LengthSpec) -> Lengths:
     return Lengths(spec.mean, spec.p95)
 
 
+def replica_speed(
+    plan: StackPlan, name: str, prompt_tokens: float, output_tokens: float
+) -> EngineSpeed:
+    """The estimated speed of a model's replica with as many sequences as the engine runs."""
+    catalog, planned = load(), plan.models[name]
+    model = catalog.with_models(plan.spec.local_models).model(planned.repository)
+    accelerator = catalog.accelerator(plan.pools[planned.pool].accelerator)
+    speed = speed_at(prompt_tokens, output_tokens, model, accelerator, planned.fit, catalog)
+    return speed(planned.fit.max_num_seqs)
+
+
 def speed_at(
-    traffic: TrafficSpec, model: Model, accelerator: Accelerator, fit: FitPlan, catalog: Catalog
+    prompt: float,
+    output: float,
+    model: Model,
+    accelerator: Accelerator,
+    fit: FitPlan,
+    catalog: Catalog,
 ) -> SpeedAt:
-    """The speed of a replica under this traffic, by the sequences that run at once."""
+    """The speed of a replica for mean lengths in tokens, by the sequences that run at once."""
     figures = achieved(catalog)
-    prompt, output = traffic.prompt_tokens.mean, traffic.output_tokens.mean
     cache_bytes = fit.kv_cache_gib * GIB * fit.gpus
 
     return lambda running: engine_speed(
@@ -72,7 +88,14 @@ def load_plan(
     )
     try:
         replica = replica_capacity(
-            speed_at(traffic, model, accelerator, fit, catalog),
+            speed_at(
+                traffic.prompt_tokens.mean,
+                traffic.output_tokens.mean,
+                model,
+                accelerator,
+                fit,
+                catalog,
+            ),
             lengths(traffic.prompt_tokens),
             lengths(traffic.output_tokens),
             targets or ANY,

@@ -12,7 +12,7 @@ from coldstart.errors import UserError
 from coldstart.planning.context import Context, ImageFacts
 from coldstart.planning.cost import cost_plan
 from coldstart.planning.decision import Decision, PlanError, Rejection
-from coldstart.planning.load import load_errors, load_notes
+from coldstart.planning.load import load_errors, load_notes, typical_replicas
 from coldstart.planning.model import (
     ChartPlan,
     ClusterPlan,

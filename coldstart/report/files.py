@@ -6,8 +6,10 @@ import os
 import tempfile
 from pathlib import Path
 
+from coldstart.errors import UserError
 
-class ReportError(Exception):
+
+class ReportError(UserError):
     """A place that a report cannot be written to; the message says what would work."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from coldstart.capacity.speed import EngineSpeed
 from coldstart.catalog import Catalog, load
 from coldstart.planning.model import ModelPlan, PoolPlan, StackPlan
+from coldstart.planning.percentiles import percentiles
 from coldstart.planning.timeline import Timeline
 from coldstart.render import pods
 from coldstart.simulation.hpa import Behavior, Policy, PolicyType, ScalingRules, Select
@@ -55,7 +56,7 @@ def from_plan(
     The trace begins with the model at its `scaling.min` and warm nodes running. The model has its
     pool to itself. Requests reach replicas through a Service, hence `random`. A node costs the
     catalog's price on demand where none is given. `starts_at` is the clock's second 0 for
-    schedules, where the trace does not say it; each begins as early as a first node takes.
+    schedules, where the trace does not say it; each begins as early as 95 % of first nodes take.
 
     Raises SimulationError for a model that the stack does not have, or a missing clock.
     """
@@ -75,7 +76,7 @@ def from_plan(
         spec.scaling.schedules,
         trace.starts_at or starts_at,
         trace.seconds,
-        model.first_node.total_seconds,
+        percentiles(model.first_node).p95_seconds,
     )
     wake = model.scaling.wake
     return SimulationInput(

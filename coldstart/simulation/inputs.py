@@ -8,6 +8,7 @@ from enum import StrEnum
 from random import Random
 
 from coldstart.capacity.speed import EngineSpeed
+from coldstart.errors import UserError
 from coldstart.simulation.hpa import SYNC_SECONDS
 from coldstart.simulation.keda import ScaledObject
 from coldstart.simulation.trace import Trace
@@ -24,7 +25,7 @@ def stream(seed: int, purpose: str) -> Random:
     return Random(f"{seed} {purpose}")  # noqa: S311 - a simulation, not a secret
 
 
-class SimulationError(ValueError):
+class SimulationError(UserError):
     """Figures that cannot be simulated: what, its value, and what would work."""
 
 

@@ -9,7 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 from typing import IO, BinaryIO, NoReturn
+
+from coldstart.errors import UserError
 
 ARRIVAL, PROMPT, OUTPUT = COLUMNS = ("arrival_seconds", "prompt_tokens", "output_tokens")
 EXAMPLE = "arrival_seconds,prompt_tokens,output_tokens\n0.0,512,128\n"
@@ -22,7 +25,7 @@ MAX_LINE_BYTES = 4_096
 _SHOWN_CHARACTERS = 40
 
 
-class TraceError(ValueError):
+class TraceError(UserError):
     """A trace that cannot be read: file, line, column, value, and what is expected."""
 
 
@@ -52,6 +55,11 @@ class Trace:
     def seconds(self) -> float:
         """From the start of the trace to its last arrival."""
         return self.arrivals[-1]
+
+    @property
+    def mean_tokens(self) -> tuple[float, float]:
+        """Of a prompt and of an answer."""
+        return fmean(self.prompt_tokens), fmean(self.output_tokens)
 
 
 def read_trace(source: Path | BinaryIO, name: str | None = None) -> Trace:
