@@ -44,8 +44,10 @@ cluster-up: $(STAMP) ## Start etcd and a Kubernetes control plane on loopback ad
 cluster-down: $(STAMP) ## End exactly the processes that cluster-up started
 	@$(PY) -m coldstart cluster down
 
-bench: $(STAMP) ## Time the preview against a bare program
+bench: $(STAMP) ## Time the preview against a bare program, the policies, the planner and the simulator
 	@$(PY) -m tests.bench
+	@$(PY) -m tests.bench_planning
+	@$(PY) -m tests.bench_simulation
 
 lint: $(STAMP) ## Format, lint and types, without changing anything
 	@$(VENV)/bin/ruff format --check .

@@ -124,6 +124,7 @@ def simulate(
             found,
             _speed(plan, name, found, figures),
             routing=Routing(routing.value),
+            start_p95_over_p50=_start_spread(plan, name),
             starts_at=_moment(starts_at),
             seed=seed,
         )
@@ -247,6 +248,14 @@ def _speed(
         return EngineSpeed(prefill, step_ms / 1000, step_ms_per_sequence / 1000)
     except ValueError as error:
         refuse(f"the speed of a replica: {error}")
+
+
+def _start_spread(plan: StackPlan, name: str) -> float:
+    """How far 95 % of a further replica's starts lie beyond the middle one."""
+    from coldstart.planning.percentiles import percentiles
+
+    found = percentiles(plan.models[name].cold_start)
+    return found.p95_seconds / found.p50_seconds
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -131,7 +131,8 @@ class _Subject:
             mine = {"models": self.model and self.model.name, "nodePools": self.pool.name}
             if kind in mine and owner != mine[kind]:
                 continue
-            found[key if kind in mine else rest] = _deferred(self._decision, path, decision)
+            short = (key if kind in mine else rest).rpartition(".")[2]
+            found[short] = _deferred(self._decision, path, decision)
         if self.model is not None:
             model = self.model
             found["fit"] = lambda: self._fit(model)

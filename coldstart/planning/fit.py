@@ -8,6 +8,7 @@ for large weights on large GPUs and says nothing of the batch that causes it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from coldstart.capacity.memory import (
@@ -68,6 +69,14 @@ class Placement:
     host: HostPlan
     instance: InstanceType
     parallelism: Decision[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """GPUs that the traffic takes at its peak with a layout, infinite when it misses the slo."""
+
+    gpus: float
+    words: str = ""
 
 
 def fits(
@@ -187,8 +196,12 @@ def place(
     types: tuple[InstanceType, ...],
     context: Context,
     scratch_mib: int,
+    demand: Callable[[FitPlan], Demand] = lambda fit: Demand(fit.gpus),
 ) -> Placement:
     """The fewest GPUs that serve `spec`, cut as their links allow, on the cheapest type.
+
+    `demand` says how many GPUs the traffic takes with a layout that holds the model; a larger one
+    is taken while it saves GPUs.
 
     Raises PlanError with the memory it needs, what the pool has and the nearest type that holds it
     when nothing fits.
@@ -205,13 +218,23 @@ def place(
     widest = max(t.accelerator_count for t in types)
     cuts = layouts(path, spec, model, accelerator, precision, widest)
     tried: list[FitPlan] = []
+    demands: dict[FitPlan, Demand] = {}
+    best: FitPlan | None = None
     for cut in cuts:
-        tried.append(_tried(spec, model, accelerator, context, precision, kv_cache, cut))
-        if tried[-1].holds:
+        fit = _tried(spec, model, accelerator, context, precision, kv_cache, cut)
+        tried.append(fit)
+        if not fit.holds:
+            continue
+        demands[fit] = demand(fit)
+        if best is None or demands[fit].gpus < demands[best].gpus:
+            best = fit
+        elif demands[best].gpus < math.inf:
             break
-    else:
+        if demands[best].gpus <= best.gpus:
+            break
+    if best is None:
         raise PlanError(path, _no_fit(path, spec, model, accelerator, tried, context))
-    fit = tried[-1]
+    fit = best
     if spec.expert_parallel is True and not fit.expert_parallel:
         raise PlanError(
             f"{path}.expertParallel",
@@ -224,7 +247,7 @@ def place(
         fit,
         host,
         _cheapest(path, fit, host, types, context),
-        _parallelism(cut, tried[:-1], spec),
+        _parallelism(cuts[tried.index(fit)], fit, tried, demands, spec),
     )
 
 
@@ -250,19 +273,33 @@ def _tried(
     )
 
 
-def _parallelism(cut: Layout, smaller: list[FitPlan], spec: ModelSpec) -> Decision[str]:
-    named = spec.tensor_parallel != AUTO or spec.pipeline_parallel != AUTO
-    why = "named in the stack file: " if named else "the fewest GPUs that hold it; "
+def _parallelism(
+    cut: Layout,
+    best: FitPlan,
+    tried: list[FitPlan],
+    demands: Mapping[FitPlan, Demand],
+    spec: ModelSpec,
+) -> Decision[str]:
+    if spec.tensor_parallel != AUTO or spec.pipeline_parallel != AUTO:
+        why = "named in the stack file: "
+    elif next(iter(demands)) is best:
+        why = "the fewest GPUs that hold it; "
+    else:
+        why = f"{demands[best].words}, the fewest; "
     return Decision(
         shown(cut.parallel),
         f"{why}{cut.reason}",
         tuple(
             Rejection(
                 shown(Parallelism(f.tensor_parallel, f.pipeline_parallel, f.expert_parallel)),
-                f"weights take {f.weights_gib:.1f} GiB of each GPU and leave {f.kv_cache_gib:.1f} "
-                f"for the KV cache, too few for {f.max_num_seqs} requests at once",
+                demands[f].words
+                if f in demands
+                else f"weights take {f.weights_gib:.1f} GiB of each GPU and leave "
+                f"{f.kv_cache_gib:.1f} for the KV cache, too few for {f.max_num_seqs} requests at "
+                "once",
             )
-            for f in smaller
+            for f in tried
+            if f is not best
         ),
     )
 

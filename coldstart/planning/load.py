@@ -20,7 +20,7 @@ from coldstart.capacity.warm import WarmCosts
 from coldstart.catalog import Accelerator, Catalog, Model, load
 from coldstart.planning.decision import Decision, PlanError
 from coldstart.planning.model import FitPlan, LoadPlan, ModelPlan, PoolPlan, StackPlan
-from coldstart.spec.model import LengthSpec, ModelSpec
+from coldstart.spec.model import MOST_REPLICAS, LengthSpec, ModelSpec
 from coldstart.units import GIB, format_seconds
 
 ANY = Targets(math.inf, math.inf)
@@ -212,7 +212,9 @@ def _too_few(
         f"{load.peak_requests_per_second:g} requests/s"
     )
     works = f"Use max: {needed}"
-    if nodes > pool.max_nodes:
+    if needed > MOST_REPLICAS:
+        works = f"one stack has at most {MOST_REPLICAS}: share the traffic over several stacks"
+    elif nodes > pool.max_nodes:
         works += f" and maxNodes: {nodes} of pool {pool.name}"
     return (
         f"{what}; {needed} replicas on {nodes} nodes of {expected.name} would do ({ESTIMATE}). "

@@ -14,9 +14,16 @@ from coldstart.planning.compile_cache import cache_key
 from coldstart.planning.context import Context
 from coldstart.planning.decision import Candidate, Decision, PlanError, Rejection, choose
 from coldstart.planning.distribution import Distribution, from_measurement
-from coldstart.planning.fit import STREAMER_BUFFER_MIB, Placement, place
+from coldstart.planning.fit import STREAMER_BUFFER_MIB, Demand, Placement, place
 from coldstart.planning.load import load_plan
-from coldstart.planning.model import CompileCachePlan, FitPlan, HostPlan, ModelPlan, PoolPlan
+from coldstart.planning.model import (
+    CompileCachePlan,
+    FitPlan,
+    HostPlan,
+    LoadPlan,
+    ModelPlan,
+    PoolPlan,
+)
 from coldstart.planning.operation import drain_plan, probe_plan, rollout_plan
 from coldstart.planning.percentiles import percentiles
 from coldstart.planning.scaling import scaling_plan
@@ -60,7 +67,7 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
     fit = placement.fit
     load_format, loader_config = _loader(path, model_spec, weights.value, fit, engine)
     _check_budget(path, model_spec, first)
-    load = load_plan(path, model_spec, model, catalog.accelerator(pool.accelerator), fit, catalog)
+    load = ways.load(fit)
     drain = drain_plan(model_spec, pool, context.spec.platform, catalog, load)
     arguments = engine_arguments(
         name=name,
@@ -173,6 +180,7 @@ class _Ways:
     ) -> None:
         self.path, self.spec, self.pool, self.model = path, model_spec, pool, model
         self.context, self.catalog = context, context.catalog
+        self._loads: dict[FitPlan, LoadPlan | PlanError | None] = {}
         types = tuple(self.catalog.instance(name) for name in pool.instance_types)
         self.placements: dict[WeightsPath, Placement] = {}
         self.misfits: dict[WeightsPath, PlanError] = {}
@@ -180,11 +188,38 @@ class _Ways:
             on_disk = model.checkpoint_bytes // MIB if way is WeightsPath.LOCAL else 0
             scratch = SCRATCH_BESIDE_WEIGHTS_MIB + on_disk
             try:
-                self.placements[way] = place(path, model_spec, model, types, context, scratch)
+                self.placements[way] = place(
+                    path, model_spec, model, types, context, scratch, self._demand
+                )
             except PlanError as error:
                 self.misfits[way] = error
         if not self.placements:
             raise self.misfits[WeightsPath.STREAM]
+
+    def load(self, fit: FitPlan) -> LoadPlan | None:
+        """What the traffic asks of a replica that lies so. PlanError for missed targets."""
+        if fit not in self._loads:
+            accelerator = self.catalog.accelerator(self.pool.accelerator)
+            try:
+                self._loads[fit] = load_plan(
+                    self.path, self.spec, self.model, accelerator, fit, self.catalog
+                )
+            except PlanError as error:
+                self._loads[fit] = error
+        found = self._loads[fit]
+        if isinstance(found, PlanError):
+            raise found
+        return found
+
+    def _demand(self, fit: FitPlan) -> Demand:
+        try:
+            load = self.load(fit)
+        except PlanError as error:
+            return Demand(math.inf, error.message.partition(" (")[0])
+        if load is None:
+            return Demand(fit.gpus)
+        gpus = load.peak_replicas * fit.gpus
+        return Demand(gpus, f"the peak takes {load.peak_replicas} such replicas, {gpus} GPUs")
 
     def start(self, way: WeightsPath, cache: CompileCache) -> ColdStart:
         placement = self.placements[way]

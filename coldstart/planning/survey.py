@@ -10,10 +10,10 @@ from typing import Any
 
 from coldstart.catalog import Accelerator, Catalog, InstanceType, Model
 from coldstart.planning.plan import PlanFailedError, plan_stack
-from coldstart.spec.model import StackSpec
+from coldstart.spec.model import MOST_REPLICAS, StackSpec
 
 POOL, MODEL = "gpu", "model"
-MOST = 1000
+MOST = MOST_REPLICAS
 """Replicas and nodes of the plans tried here, the most a stack file takes: no size stands in the
 way of a fit."""
 NO_REVISION = "0" * 40

@@ -225,6 +225,10 @@ class NodePoolSpec(_Spec):
         return self
 
 
+MOST_REPLICAS = 1000
+"""Of one model in one stack; a slip of the keyboard asks for more."""
+
+
 class ScheduleSpec(_Spec):
     """Replicas that are ready from one time of day to another, on some days of the week.
 
@@ -236,7 +240,7 @@ class ScheduleSpec(_Spec):
     start: ClockMinutes
     until: ClockMinutes
     timezone: TimeZone
-    replicas: Count = Field(ge=1, le=1000)
+    replicas: Count = Field(ge=1, le=MOST_REPLICAS)
 
     @model_validator(mode="after")
     def _lasts(self) -> Self:
@@ -253,8 +257,8 @@ class ScalingSpec(_Spec):
     `waiting_requests` is auto-derived from the model's traffic and SLO where both are given.
     """
 
-    min: Count = Field(default=1, ge=0, le=1000)
-    max: Count = Field(ge=1, le=1000)
+    min: Count = Field(default=1, ge=0, le=MOST_REPLICAS)
+    max: Count = Field(ge=1, le=MOST_REPLICAS)
     waiting_requests: Annotated[Count, Field(ge=1, le=10_000)] | Auto = AUTO
     # The autoscaler acts when a figure is a tenth over its target, and a cache is full at 100 %.
     kv_cache_percent: Count = Field(default=80, ge=10, le=90)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -118,14 +119,19 @@ def test_a_replica_of_half_a_node_costs_half_of_it() -> None:
 def test_traffic_and_objectives_of_the_stack_file_are_used(tmp_path: Path) -> None:
     config: dict[str, Any] = dict(good("eks-prod"))
     config = with_value(config, (*SMALL, "traffic"), TRAFFIC)
-    config = with_value(config, (*SMALL, "slo"), {"ttft": "1s", "tpot": "0.02s"})
+    config = with_value(config, (*SMALL, "slo"), {"ttft": "1s", "tpot": "60ms"})
     (tmp_path / "stacks").mkdir()
     (tmp_path / "stacks/Pulumi.mine.yaml").write_text(yaml.safe_dump({"config": config}))
     own = ("--stack", "mine", "--model", "qwen3-8b", "--root", str(tmp_path))
     found = data(*own)
     assert (found["inputTokens"], found["outputTokens"]) == (500, 200)
     assert found["atRate"]["requestsPerSecond"] == 2
-    assert "a request runs 5 s, as long as the SLO lets it" in found["assumed"]
+    assert any(
+        re.fullmatch(r"a request runs .* s, as the plan sizes a replica", words)
+        for words in found["assumed"]
+    )
+    assert found["sensitivity"]
+    assert "requests/s, as the plan sizes it" in " ".join(found["assumed"])
     assert data(*own, "--output-tokens", "50")["outputTokens"] == 50
 
 

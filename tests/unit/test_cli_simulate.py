@@ -64,7 +64,10 @@ BAD = [
         ("eks-dev", "--model", "gpt"),
         "--model: 'gpt' is none of them. Models of eks-dev: qwen3-1-7b",
     ),
-    (("eks-dev",), "give the speed of a replica: --prefill-tokens-per-second"),
+    (
+        ("eks-dev", *TOKENS, *RATE, "--step-ms", "9"),
+        "the speed of a replica: --prefill-tokens-per-second, --step-ms and",
+    ),
     (("eks-dev", *SPEED), "no trace: give --trace FILE, or --requests-per-second"),
     (("eks-dev", *SPEED, *RATE), "--prompt-tokens: not given, and models.qwen3-1-7b.traffic"),
     (("eks-dev", *SPEED, *RATE, "--trace", "x.csv"), "are two traces; give one of them"),
@@ -80,8 +83,8 @@ BAD = [
         ("eks-dev", *SPEED, *TOKENS, *RATE, "--starts-at", "noon"),
         "--starts-at: 'noon' is not a time",
     ),
-    (("eks-dev", *SPEED[:3], "0", *SPEED[4:]), "the speed of a replica: "),
-    (("eks-dev", *SPEED[:3], "nan", *SPEED[4:]), "the speed of a replica: "),
+    (("eks-dev", *TOKENS, *RATE, *SPEED[:3], "0", *SPEED[4:]), "the speed of a replica: "),
+    (("eks-dev", *TOKENS, *RATE, *SPEED[:3], "nan", *SPEED[4:]), "the speed of a replica: "),
 ]
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from coldstart.catalog import load
 from coldstart.cli.app import app
-from coldstart.planning.survey import NO_REVISION, named_model, survey, token_floor_seconds
+from coldstart.planning.survey import NO_REVISION, named_model, survey
 
 CATALOG = load()
 REGION = "us-east-1"
@@ -44,7 +44,7 @@ def test_the_cheapest_node_comes_first_and_what_does_not_fit_last(of_8b) -> None
 def test_a_model_that_one_gpu_cannot_hold_gets_the_smallest_node_with_enough() -> None:
     found = {f.accelerator: f for f in survey(CATALOG.model("Qwen/Qwen3-32B"), REGION, CATALOG)}
     l40s = found["nvidia-l40s-48gb"]
-    assert (l40s.gpus, l40s.instance, l40s.gpus_per_node) == (4, "g6e.12xlarge", 4)
+    assert (l40s.gpus, l40s.instance, l40s.gpus_per_node) == (2, "g6e.12xlarge", 4)
     assert l40s.instance_types == ("g6e.12xlarge", "g6e.24xlarge")
 
 
@@ -74,20 +74,6 @@ def test_an_unpriced_region_leaves_prices_out_and_never_at_zero() -> None:
     found = survey(CATALOG.model("Qwen/Qwen3-8B"), "sa-east-9", CATALOG)
     assert {f.usd_per_hour for f in found} == {None}
     assert all(f.usd_per_hour_of(1) is None for f in found)
-
-
-def test_the_token_floor_is_the_time_to_read_the_weights_once() -> None:
-    model, gpu = CATALOG.model("Qwen/Qwen3-8B"), CATALOG.accelerator("nvidia-l4-24gb")
-    # 16.381 GB over 300 GB/s; two GPUs read half each.
-    assert token_floor_seconds(model, "bf16", gpu, 1) == pytest.approx(0.054605, abs=1e-6)
-    assert token_floor_seconds(model, "bf16", gpu, 2) == pytest.approx(0.054605 / 2, abs=1e-6)
-
-
-def test_a_mixture_of_experts_reads_its_active_share() -> None:
-    model, gpu = CATALOG.model("Qwen/Qwen3-30B-A3B"), CATALOG.accelerator("nvidia-l4-24gb")
-    dense = model.model_copy(update={"active_parameters_billion": model.parameters_billion})
-    share = token_floor_seconds(model, "bf16", gpu, 1) / token_floor_seconds(dense, "bf16", gpu, 1)
-    assert share == pytest.approx(3.3 / 30.532122624)
 
 
 @pytest.mark.parametrize("word", ["Qwen/Qwen3-8B", "qwen/qwen3-8b", "qwen3-8b"])
@@ -137,7 +123,7 @@ def test_gpus_lists_types_with_their_prices() -> None:
 def test_gpus_of_a_model_say_what_fits_and_why_the_rest_does_not() -> None:
     done = CliRunner().invoke(app, ["gpus", "--model", "Qwen/Qwen3-32B", "--region", REGION])
     assert done.exit_code == 0
-    assert "g7e.12xlarge" in done.stdout
+    assert "g7e.2xlarge" in done.stdout
     assert 'not nvidia-t4-16gb: "bf16" of Qwen/Qwen3-32B cannot be served' in done.stdout
 
 
