@@ -130,8 +130,10 @@ def capacity_spec(plan: CapacityPlan, size: Size) -> Spec:
         if plan.most_replicas is None
         else (Mark(f"limit {plan.most_replicas}", plan.most_replicas),)
     )
-    rate = plan.expected_per_second
-    upright = () if rate is None else (Mark(f"expected {amount(rate)}", rate),)
+    rates = (("expected", plan.expected_per_second), ("peak", plan.peak_per_second))
+    upright = tuple(
+        Mark(f"{name} {amount(rate)}", rate) for name, rate in rates if rate is not None
+    )
     panel = Panel(
         "Replicas",
         (Line("needed", points, 0, "step-before", dots=len(points) <= 40),),
