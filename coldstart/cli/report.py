@@ -82,7 +82,9 @@ def report(
             output = DEFAULT_PAGE
         try:
             found = only_models(found, model or ())
-            results, traces = _simulated(plan, simulate or (), tuple(found["models"]), trace, starts_at)
+            results, traces = _simulated(
+                plan, simulate or (), tuple(found["models"]), trace, starts_at
+            )
             more = pictures(
                 plan, load(), models=tuple(found["models"]), simulations=results, traces=traces
             )

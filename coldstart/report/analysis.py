@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from coldstart.capacity.breakeven import Case, Costs, curve
 from coldstart.capacity.sizing import ReplicaCapacity, replicas_for
-from coldstart.capacity.warm import Surge, poisson_surges, warm_curve
+from coldstart.capacity.warm import Surge, WarmCosts, poisson_surges, warm_curve
 from coldstart.catalog import Catalog, TokenPrice
 from coldstart.planning import StackPlan
 from coldstart.planning.alternatives import replica_usd_per_hour
@@ -111,7 +111,7 @@ def levers_of(plan: StackPlan, name: str, catalog: Catalog) -> Levers:
             row.saved_seconds,
             row.usd_per_hour,
             row.seconds_per_usd,
-            "on a warm node" if found.warm is not None else "",
+            "of a start on a warm node" if found.warm is not None else "",
         )
         for row in possible[:MOST_NEXT]
     ]
@@ -168,7 +168,10 @@ def _capacity_row(rate: float, replica: ReplicaCapacity, *, kept: bool) -> Capac
 
 
 def surges_of(model: ModelPlan, load: LoadPlan) -> tuple[Surge, ...]:
-    """Rises of demand: random ones above the mean, and a daily one to the peak where it is named."""
+    """Rises above the replicas that mean traffic keeps running anyway.
+
+    Random ones, and one to the peak a day where a peak is named.
+    """
     replica = load.replica
     surges = poisson_surges(
         load.requests_per_second,
@@ -178,11 +181,14 @@ def surges_of(model: ModelPlan, load: LoadPlan) -> tuple[Surge, ...]:
     )
     if load.peak_requests_per_second > load.requests_per_second:
         surges += (Surge(load.peak_replicas, SURGES_TO_PEAK_PER_DAY),)
-    return surges
+    return tuple(surge for surge in surges if surge.replicas > load.replicas)
 
 
 def warm_of(plan: StackPlan, name: str, load: LoadPlan, catalog: Catalog) -> WarmCurve | None:
-    """What warm replicas cost and leave violated; None without surges or without a price."""
+    """What replicas kept above the mean's cost and leave violated; None without rises or a price.
+
+    The least shown are those that mean traffic keeps running.
+    """
     model = plan.models[name]
     pool = plan.pools[model.pool]
     usd = node_usd_per_hour(pool, model.expected_instance_type, plan.spec, catalog)
@@ -191,27 +197,32 @@ def warm_of(plan: StackPlan, name: str, load: LoadPlan, catalog: Catalog) -> War
         return None
     gpus = catalog.instance(model.expected_instance_type).accelerator_count
     costs = warm_costs(model, max(1, gpus // model.fit.gpus), usd)
-    points = warm_curve(surges, costs, usd_per_violated_second=0.0, nodes=pool.warm_nodes)
-    peak = load.peak_requests_per_second > load.requests_per_second
-    remark = (
-        "A rise of demand is served late until its replicas are ready: after "
+    choices = warm_curve(surges, costs, usd_per_violated_second=0.0, nodes=pool.warm_nodes)
+    points = tuple(
+        WarmPoint(c.replicas, c.idle_usd_per_hour, c.violated_seconds_per_hour)
+        for c in choices
+        if c.replicas >= load.replicas
+    )
+    kept = max(model.scaling.min_replicas, load.replicas)
+    chosen = kept if kept <= points[-1].warm_replicas else None
+    return WarmCurve(name, points, chosen, _warm_words(model, load, costs, pool.warm_nodes))
+
+
+def _warm_words(model: ModelPlan, load: LoadPlan, costs: WarmCosts, warm_nodes: int) -> str:
+    mean, peak = load.requests_per_second, load.peak_requests_per_second
+    rises = f"the rises that random arrivals make above {mean:g} requests a second"
+    if peak > mean:
+        rises += f", and a jump to the peak of {peak:g} once a day"
+    words = (
+        f"scaling.min is {model.scaling.min_replicas}, mean traffic keeps {load.replicas} running. "
+        f"A rise of demand is served late until its replicas are ready: after "
         f"{format_seconds(costs.warm_start_seconds)} on a warm node, "
-        f"{format_seconds(costs.cold_start_seconds)} on a fresh one. Counted are the rises that "
-        f"random arrivals make above {load.requests_per_second:g} requests a second"
+        f"{format_seconds(costs.cold_start_seconds)} on a fresh one. Counted are {rises}; each "
+        "counts as a start, although a replica just started stays for a while."
     )
-    remark += (
-        f", and a jump to the peak of {load.peak_requests_per_second:g} once a day."
-        if peak
-        else "; no peak is named in the stack file."
-    )
-    return WarmCurve(
-        name,
-        tuple(
-            WarmPoint(p.replicas, p.idle_usd_per_hour, p.violated_seconds_per_hour) for p in points
-        ),
-        model.scaling.min_replicas if model.scaling.min_replicas < len(points) else None,
-        remark + (f" Warm nodes: {pool.warm_nodes}." if pool.warm_nodes else ""),
-    )
+    if warm_nodes:
+        words += f" Warm nodes, whose cost is included: {warm_nodes}."
+    return words
 
 
 def break_even_of(plan: StackPlan, name: str, load: LoadPlan, catalog: Catalog) -> BreakEven | None:
@@ -240,17 +251,25 @@ def break_even_of(plan: StackPlan, name: str, load: LoadPlan, catalog: Catalog) 
     first = next(iter(lines.values()))
     model = plan.models[name]
     left_out = len(prices) - len(cases)
+    cheapest = cases[0][1]
+    remark = (
+        f"{traffic.prompt_tokens.mean:,.0f} tokens in and {traffic.output_tokens.mean:,.0f} out. "
+        f"A replica is priced by its GPUs ({model.fit.gpus} of {model.expected_instance_type}) and "
+        f"takes {capacity * HOURS:,.0f} requests an hour, then another is added; the stack file "
+        f"expects {load.requests_per_second * HOURS:,.0f}."
+    )
+    if cheapest.break_even_requests_per_second > capacity:
+        needed = cheapest.break_even_requests_per_hour
+        remark += f" Against {cases[0][0].provider} it would have to take {needed:,.0f}."
+    if left_out:
+        remark += f" {left_out} dearer offers are left out."
     return BreakEven(
         name,
         "requests an hour",
-        _line(f"{model.fit.gpus} GPU of {model.expected_instance_type}", first, dedicated=True),
+        _line(f"Replicas on {model.expected_instance_type}", first, dedicated=True),
         tuple(_line(provider, points) for provider, points in lines.items()),
         tuple(Crossing(provider, rate * HOURS, usd) for provider, rate in reached),
-        f"{traffic.prompt_tokens.mean:g} tokens in and {traffic.output_tokens.mean:g} out; "
-        f"a replica is priced by its GPUs and takes {capacity * HOURS:,.0f} requests an hour, "
-        "then another is added; the stack file expects "
-        f"{load.requests_per_second * HOURS:,.0f}."
-        + (f" {left_out} dearer offers are left out." if left_out else ""),
+        remark,
     )
 
 
@@ -278,16 +297,15 @@ def _rates(end: float, capacity: float) -> list[float]:
 
 
 def _line(name: str, points: Sequence[Costs], *, dedicated: bool = False) -> Curve:
-    return Curve(
-        name,
-        tuple(
-            (
-                p.requests_per_second * HOURS,
-                p.dedicated_usd_per_hour if dedicated else p.by_token_usd_per_hour,
-            )
-            for p in points
-        ),
-    )
+    """Of each rate; without any request one replica is paid for, and no token."""
+    found = [
+        (
+            p.requests_per_second * HOURS,
+            p.dedicated_usd_per_hour if dedicated else p.by_token_usd_per_hour,
+        )
+        for p in points
+    ]
+    return Curve(name, ((0.0, found[0][1] if dedicated else 0.0), *found))
 
 
 def simulation_of(
@@ -318,7 +336,8 @@ def _totals(result: SimulationResult) -> tuple[tuple[str, str], ...]:
     requests = result.requests
     lost = requests.rejected + requests.cut + requests.unfinished
     return (
-        ("requests", f"{requests.arrived:,}, of which {lost:,} were not served"),
+        ("requests", f"{requests.arrived:,}"),
+        ("not served", f"{lost:,}"),
         *(
             [("objective kept", f"{result.slo_share:.1%} of requests")]
             if result.slo_share is not None
@@ -326,7 +345,8 @@ def _totals(result: SimulationResult) -> tuple[tuple[str, str], ...]:
         ),
         ("most replicas ready", str(result.most_ready_replicas)),
         ("starts by node", ", ".join(f"{n} {kind}" for kind, n in result.cold_starts.items())),
-        ("GPU hours", f"{result.gpu_hours:.2f}, {result.ready_gpu_hours:.2f} of them ready"),
+        ("GPU hours", f"{result.gpu_hours:.2f}"),
+        ("of them ready", f"{result.ready_gpu_hours:.2f}"),
         *([("cost", f"${result.cost_usd:.2f}")] if result.cost_usd is not None else []),
     )
 

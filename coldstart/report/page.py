@@ -250,7 +250,7 @@ def _levers(levers: Levers) -> list[Html]:
             "Lever",
             "Used",
             "Saves alone,\u00a0s",
-            "Beside the others,\u00a0s",
+            "In this plan,\u00a0s",
             "USD an hour",
             "Seconds a USD",
             "Remark",

@@ -127,7 +127,7 @@ def warm_picture(curve: WarmCurve) -> Picture:
 
 def break_even_picture(even: BreakEven) -> Picture:
     """Dedicated against serverless."""
-    words = f"{even.dedicated.name} is paid by the hour, serverless by the token."
+    words = f"{even.dedicated.name}: paid by the hour; serverless: by the token."
     if even.crossings:
         equal = "; ".join(
             f"{c.name}: {amount(c.x)} {even.load} (${c.usd_per_hour:.2f} an hour)"
