@@ -19,7 +19,7 @@ from coldstart.planning.cost import node_usd_per_hour
 from coldstart.planning.levers import levers
 from coldstart.planning.load import ESTIMATE, warm_costs
 from coldstart.planning.model import LoadPlan, ModelPlan
-from coldstart.planning.whatif import SOME_SNAPSHOT, next_levers
+from coldstart.planning.whatif import best_levers
 from coldstart.report.series import (
     BreakEven,
     CapacityPlan,
@@ -39,8 +39,6 @@ from coldstart.units import format_seconds
 if TYPE_CHECKING:
     from coldstart.simulation.result import SimulationResult
 
-MOST_NEXT = 4
-"""Levers not in use that a table shows: the best for each dollar."""
 MOST_OFFERS = 3
 """Serverless prices in one picture, the cheapest: it has four styles of line."""
 MOST_STEPS = 40
@@ -102,10 +100,9 @@ def levers_of(plan: StackPlan, name: str, catalog: Catalog) -> Levers:
         )
         for row in found.rows
     ]
-    possible = [row for row in next_levers(plan.spec, name, catalog) if row.obstacle is None]
     unused = [
         LeverRow(
-            lever_name(row.change),
+            row.name,
             False,
             None,
             row.saved_seconds,
@@ -113,7 +110,7 @@ def levers_of(plan: StackPlan, name: str, catalog: Catalog) -> Levers:
             row.seconds_per_usd,
             "of a start on a warm node" if found.warm is not None else "",
         )
-        for row in possible[:MOST_NEXT]
+        for row in best_levers(plan.spec, name, catalog)
     ]
     return Levers(
         name,
@@ -122,12 +119,6 @@ def levers_of(plan: StackPlan, name: str, catalog: Catalog) -> Levers:
         None if found.warm is None else found.warm.total_seconds,
         (*sorted(used, key=lambda row: -row.saved_seconds), *unused),
     )
-
-
-def lever_name(change: Mapping[str, str]) -> str:
-    """A change of the stack file in one line, by the last part of each key."""
-    shown = {key: "snap-…" if value == SOME_SNAPSHOT else value for key, value in change.items()}
-    return ", ".join(f"{key.rpartition('.')[2]}: {value}" for key, value in shown.items())
 
 
 def capacity_of(model: ModelPlan, load: LoadPlan) -> CapacityPlan:
