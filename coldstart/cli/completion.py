@@ -28,6 +28,7 @@ DECISIONS = (
     "firstNode",
     "warmNode",
     "baseline",
+    "levers",
     "coldStartBudget",
     "scaling",
     "drain",

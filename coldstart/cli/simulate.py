@@ -58,6 +58,9 @@ TraceOption = Annotated[
         help="CSV: arrival_seconds,prompt_tokens,output_tokens; - for standard input.",
     ),
 ]
+StartsAtOption = Annotated[
+    str | None, typer.Option(help="ISO time of the trace's second 0, for schedules.")
+]
 RateOption = Annotated[
     float | None, typer.Option(help="Make up a trace of this rate, outside of peaks.")
 ]
@@ -92,9 +95,7 @@ def simulate(
     step_ms: StepOption = None,
     step_ms_per_sequence: SequenceOption = None,
     routing: RoutingOption = RoutingChoice.RANDOM,
-    starts_at: Annotated[
-        str | None, typer.Option(help="ISO time of the trace's second 0, for schedules.")
-    ] = None,
+    starts_at: StartsAtOption = None,
     seed: Annotated[int, typer.Option(help="Another seed, other random numbers.")] = 1,
     json_output: JsonOption = False,
     root: RootOption = ROOT,
@@ -110,25 +111,24 @@ def simulate(
         from coldstart.simulation import simulate as play
 
         plan = planned(root, stack)
-        name = _model_name(plan, model)
+        name = model_name(plan, model)
         if trace is not None:
-            found = _read(trace, requests_per_second)
+            found = read(trace, requests_per_second)
         else:
             rates = requests_per_second, peak_requests_per_second
             tokens = prompt_tokens, output_tokens
-            found = _made_up(plan, name, shape, rates, tokens, duration, seed)
+            found = made_up(plan, name, shape, rates, tokens, duration, seed)
         figures = prefill_tokens_per_second, step_ms, step_ms_per_sequence
         given = from_plan(
             plan,
             name,
             found,
-            _speed(plan, name, found, figures),
+            speed_of(plan, name, found, figures),
             routing=Routing(routing.value),
-            start_p95_over_p50=_start_spread(plan, name),
-            starts_at=_moment(starts_at),
+            starts_at=moment(starts_at),
             seed=seed,
         )
-        with _progress_bar() as progress:
+        with progress_bar() as progress:
             result = play(given, progress)
         _print(stack, name, given, result, as_data=json_output)
 
@@ -144,16 +144,18 @@ def _print(
     print_simulation(console(), stack, name, given, result)
 
 
-def _model_name(plan: StackPlan, model: str | None) -> str:
+def model_name(plan: StackPlan, model: str | None, option: str = "--model") -> str:
+    """The model asked for, or the only one; refuses where that leaves it open."""
     names = tuple(plan.models)
     chosen = names[0] if model is None and len(names) == 1 else model
     if chosen is None or chosen not in names:
         what = "which of them?" if model is None else f"{model!r} is none of them."
-        refuse(f"--model: {what} Models of {plan.spec.stack}: {', '.join(names) or 'none'}")
+        refuse(f"{option}: {what} Models of {plan.spec.stack}: {', '.join(names) or 'none'}")
     return chosen
 
 
-def _read(file: str, requests_per_second: float | None) -> Trace:
+def read(file: str, requests_per_second: float | None = None) -> Trace:
+    """The trace of a file or of standard input."""
     from coldstart.simulation import read_trace
 
     if requests_per_second is not None:
@@ -163,7 +165,7 @@ def _read(file: str, requests_per_second: float | None) -> Trace:
     return read_trace(Path(file), file)
 
 
-def _made_up(
+def made_up(
     plan: StackPlan,
     name: str,
     shape: Shape,
@@ -190,7 +192,7 @@ def _made_up(
         seconds = parse_duration_seconds(duration)
     except ValueError as error:
         refuse(f"--duration: {duration!r} {error}")
-    prompt, output = _lengths(plan, name, tokens)
+    prompt, output = lengths_of(plan, name, tokens)
     if shape is Shape.STEADY:
         return poisson(rate, seconds, prompt, output, seed)
     if peak is None or peak < rate:
@@ -203,9 +205,10 @@ def _made_up(
     return burst(rate, peak, seconds, prompt, output, seed=seed)
 
 
-def _lengths(
-    plan: StackPlan, name: str, tokens: tuple[int | None, int | None]
+def lengths_of(
+    plan: StackPlan, name: str, tokens: tuple[int | None, int | None] = (None, None)
 ) -> tuple[Lengths, Lengths]:
+    """Of prompts and answers: by the options, else by the model's traffic; refuses neither."""
     from coldstart.simulation.synthetic import Lengths
 
     traffic = plan.spec.models[name].traffic
@@ -223,11 +226,11 @@ def _lengths(
     return found[0], found[1]
 
 
-def _speed(
+def speed_of(
     plan: StackPlan,
     name: str,
     trace: Trace,
-    figures: tuple[float | None, float | None, float | None],
+    figures: tuple[float | None, float | None, float | None] = (None, None, None),
 ) -> EngineSpeed:
     """As the options say, or as the plan estimates it for the lengths of this trace."""
     from coldstart.capacity.speed import EngineSpeed
@@ -250,26 +253,19 @@ def _speed(
         refuse(f"the speed of a replica: {error}")
 
 
-def _start_spread(plan: StackPlan, name: str) -> float:
-    """How far 95 % of a further replica's starts lie beyond the middle one."""
-    from coldstart.planning.percentiles import percentiles
-
-    found = percentiles(plan.models[name].cold_start)
-    return found.p95_seconds / found.p50_seconds
-
-
-def _moment(text: str | None) -> datetime | None:
+def moment(text: str | None) -> datetime | None:
+    """An ISO time, in UTC where it names no zone; refuses what is none."""
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError:
         refuse(f"--starts-at: {text!r} is not a time; write for example 2026-03-02T08:00:00Z")
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 @contextmanager
-def _progress_bar() -> Iterator[Callable[[float], None]]:
+def progress_bar() -> Iterator[Callable[[float], None]]:
     """A bar on standard error while it is a terminal; nothing otherwise."""
     from rich.console import Console
     from rich.progress import Progress

@@ -77,7 +77,9 @@ def print_cold_start(console: Console, name: str, model: Mapping[str, Any]) -> N
             format_seconds(phase["seconds"]),
             " " * start + ("█" if critical else "░") * width,
         )
+    half, most = (format_seconds(line[key]) for key in ("p50Seconds", "p95Seconds"))
     console.print(Text(head, style="bold"))
+    console.print(Text(f"Half of all starts take at most {half}, 95 % at most {most}"))
     console.print(table)
     console.print(
         "* critical path: "

@@ -9,9 +9,12 @@ from typing import Any
 
 from coldstart.catalog import Catalog
 from coldstart.planning.decision import Decision
+from coldstart.planning.levers import levers
 from coldstart.planning.model import ModelPlan, PoolPlan, StackPlan
 from coldstart.planning.override import Effect, NotAKeyError, effect
+from coldstart.planning.percentiles import percentiles
 from coldstart.planning.timeline import Timeline
+from coldstart.planning.whatif import best_levers
 from coldstart.spec.problems import did_you_mean
 from coldstart.units import GIB, format_bytes, format_seconds
 
@@ -32,6 +35,7 @@ FOLLOWS: Mapping[str, str] = {
     "firstNode": "it follows from os, image, weights, loadFormat and compileCache",
     "warmNode": "a warm node is what {pool}.warmNodes keeps",
     "baseline": "it is what the same replica would take with nothing done about it",
+    "levers": "each lever is a key of {pool} or {model}",
     "cost": "it follows from the instance types, scaling.min and maxNodes",
     "drain": "it follows from {model}.maxRequestDuration and {pool}.capacity",
 }
@@ -145,6 +149,7 @@ class _Subject:
                 found[key] = _deferred(
                     self._timeline, f"models.{model.name}.{key}", getattr(model, what)
                 )
+            found["levers"] = lambda: self._levers(model)
             found["coldStartBudget"] = lambda: self._budget(model)
             found["scaling"] = lambda: self._scaling(model)
             found["drain"] = lambda: self._drain(model)
@@ -265,8 +270,45 @@ class _Subject:
             )
             for p in line.phases
         ]
-        reason = "critical path (*): " + " → ".join(names)
+        spread = percentiles(line)
+        reason = (
+            f"half of all starts take at most {format_seconds(spread.p50_seconds)}, 95 % at most "
+            f"{format_seconds(spread.p95_seconds)}; critical path (*): {' → '.join(names)}"
+        )
+        if self.model is not None and line is self.model.cold_start:
+            figures += self._lever_figures(self.model)
         return self._made(path, format_seconds(line.total_seconds), reason, figures)
+
+    def _levers(self, model: ModelPlan) -> Explanation:
+        found = levers(self.plan, model.name, self.catalog)
+        possible = best_levers(self.plan.spec, model.name, self.catalog)
+        reason = (
+            f"a start without any takes {format_seconds(found.none.total_seconds)}, with all in "
+            f"use {format_seconds(found.together.total_seconds)} on a fresh node; "
+        )
+        if possible:
+            reason += f"next: {possible[0].name}, {possible[0].gain}"
+        else:
+            reason += "no other would save more"
+        return self._made(
+            f"models.{model.name}.levers",
+            f"{format_seconds(found.saved_seconds)} saved",
+            reason,
+            self._lever_figures(model),
+        )
+
+    def _lever_figures(self, model: ModelPlan) -> list[Figure]:
+        """What each lever in use saves here and alone, then those that could be used."""
+        used = [
+            Figure(f"{row.key}: {row.value}", row.gain, row.paid_for.partition(": ")[0])
+            for row in levers(self.plan, model.name, self.catalog).rows
+        ]
+        where = "warm" if self.pool.warm_nodes else "fresh"
+        unused = [
+            Figure(f"not used: {row.name}", row.gain, f"planned anew, on a {where} node")
+            for row in best_levers(self.plan.spec, model.name, self.catalog)
+        ]
+        return used + unused
 
     def _budget(self, model: ModelPlan) -> Explanation:
         path = f"models.{model.name}.coldStartBudget"

@@ -18,7 +18,7 @@ from coldstart.planning.cost import HOURS_PER_MONTH, node_usd_per_hour
 from coldstart.planning.model import ModelPlan, PoolPlan, StackPlan
 from coldstart.planning.timeline import Timeline
 from coldstart.spec.model import ImageDelivery, OperatingSystem, WeightsPath
-from coldstart.units import GIB
+from coldstart.units import GIB, format_seconds
 
 _FIELDS = {
     "os": "operating_system",
@@ -52,6 +52,17 @@ class Lever:
     def seconds_per_usd(self) -> float | None:
         """Seconds lost without it for each dollar an hour; None when it is free or unpriced."""
         return self.lost_seconds / self.usd_per_hour if self.usd_per_hour else None
+
+    @property
+    def gain(self) -> str:
+        """Seconds beside the others and alone, and the price, in words."""
+        saved, alone = format_seconds(self.lost_seconds), format_seconds(self.alone_seconds)
+        text = f"{saved} saved, {alone} alone"
+        if self.usd_per_hour is None:
+            return f"{text}, price unknown"
+        rate = self.seconds_per_usd
+        price = "" if rate is None else f", ${self.usd_per_hour:.2f}/h, {rate:,.0f} s a dollar"
+        return text + price
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,13 @@ from coldstart.planning.levers import snapshot_usd_per_month
 from coldstart.planning.model import StackPlan
 from coldstart.planning.plan import PlanFailedError, plan_stack
 from coldstart.spec.model import AUTO, ImageDelivery, NodePoolSpec, StackSpec
+from coldstart.units import format_seconds
 
 SOME_SNAPSHOT = "snap-00000000000000000"
 """Stands for the snapshot that tools/image-snapshot would make."""
 _BELOW_NOTICE_SECONDS = 0.5
+MOST_BEST = 4
+"""Changes that people are shown: those after them cost more for less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,33 @@ class NextLever:
     obstacle: str | None = None
 
     @property
+    def name(self) -> str:
+        """The change in one line, by the last part of each key; `auto` only where it is all."""
+        told = {k: v for k, v in self.change.items() if v != AUTO} or self.change
+        shown = {k: "snap-…" if v == SOME_SNAPSHOT else v for k, v in told.items()}
+        return ", ".join(f"{key.rpartition('.')[2]}: {value}" for key, value in shown.items())
+
+    @property
     def seconds_per_usd(self) -> float | None:
         """Seconds saved for each dollar an hour; None where it costs nothing or has no price."""
         usd = self.usd_per_hour
         return self.saved_seconds / usd if usd is not None and usd > 0 else None
+
+    @property
+    def gain(self) -> str:
+        """Seconds, price and seconds for each dollar, in words."""
+        saved, rate = format_seconds(self.saved_seconds), self.seconds_per_usd
+        if self.usd_per_hour is None:
+            return f"{saved} saved, price unknown"
+        if rate is None:
+            return f"{saved} saved, for nothing"
+        return f"{saved} saved, ${self.usd_per_hour:.2f}/h, {rate:,.0f} s a dollar"
+
+
+def best_levers(spec: StackSpec, name: str, catalog: Catalog) -> tuple[NextLever, ...]:
+    """The first few of `next_levers`, without those that the plan would refuse."""
+    found = next_levers(spec, name, catalog)
+    return tuple(row for row in found if row.obstacle is None)[:MOST_BEST]
 
 
 def next_levers(spec: StackSpec, name: str, catalog: Catalog) -> tuple[NextLever, ...]:

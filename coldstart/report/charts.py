@@ -130,8 +130,10 @@ def capacity_spec(plan: CapacityPlan, size: Size) -> Spec:
         if plan.most_replicas is None
         else (Mark(f"limit {plan.most_replicas}", plan.most_replicas),)
     )
-    rate = plan.expected_per_second
-    upright = () if rate is None else (Mark(f"expected {amount(rate)}", rate),)
+    rates = (("expected", plan.expected_per_second), ("peak", plan.peak_per_second))
+    upright = tuple(
+        Mark(f"{name} {amount(rate)}", rate) for name, rate in rates if rate is not None
+    )
     panel = Panel(
         "Replicas",
         (Line("needed", points, 0, "step-before", dots=len(points) <= 40),),
@@ -318,16 +320,20 @@ def _rule(row: Spec, encoding: Spec) -> Spec:
 
 
 def _mark_names(panel: Panel, x: Spec, y: Spec) -> list[Spec]:
-    """Names of rules: above a level one at the left, beside an upright one at the top."""
+    """Names of rules: above a level one at the left, beside an upright one at the other end.
+
+    Without level ones upright names stand at the top, else at the foot, each in a row of its own.
+    """
     layers: list[Spec] = []
     style = {"color": LIGHT["limit"]}
     for mark in panel.across:
         row, at = {"y": mark.at, "text": mark.name}, {"x": {"value": 6}, "y": y}
         layers += text([row], at, align="left", dy=-9, **style)
     low, high = x["scale"]["domain"]
-    for mark in panel.upright:
+    for i, mark in enumerate(panel.upright):
         if mark.name:
-            row, at = {"x": mark.at, "text": mark.name}, {"x": x, "y": {"value": 8}}
+            place = panel.height - 10 - i * (TEXT_PIXELS + 4) if panel.across else 8
+            row, at = {"x": mark.at, "text": mark.name}, {"x": x, "y": {"value": place}}
             late = mark.at > (low + high) / 2
             side = {"align": "right", "dx": -6} if late else {"align": "left", "dx": 6}
             layers += text([row], at, **side, **style)

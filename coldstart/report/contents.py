@@ -43,6 +43,8 @@ def start_line(name: str, line: Mapping[str, Any]) -> StartLine:
             )
             for phase in line["phases"]
         ),
+        line["p50Seconds"],
+        line["p95Seconds"],
     )
 
 

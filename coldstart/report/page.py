@@ -82,7 +82,7 @@ def _sections(found: Mapping[str, Any], more: Pictures) -> list[Section]:
     return [
         ("glance", "At a glance", _glance(found)),
         ("cold-start", "Cold start", _figures(gantt_picture(item) for item in gantts(found))),
-        ("levers", "Levers", [_levers(item) for item in more.levers]),
+        ("levers", "Levers", [part for item in more.levers for part in _levers(item)]),
         ("capacity", "Capacity plan", _figures(capacity_picture(item) for item in more.capacity)),
         ("warm", "Warm capacity", _figures(warm_picture(item) for item in more.warm)),
         ("break-even", "Break-even", _figures(break_even_picture(i) for i in more.break_even)),
@@ -127,24 +127,29 @@ def _glance(found: Mapping[str, Any]) -> list[Html]:
 
 def _card(name: str, model: Mapping[str, Any]) -> Html:
     starts = (
-        ("next replica", model["coldStart"]),
         ("first node of an empty cluster", model["firstNode"]),
         ("on a warm node", model["warmNode"]),
         ("without these levers", model["baseline"]),
     )
     rows = [
         tag("div", tag("dt", label), tag("dd", format_seconds(line["totalSeconds"])))
-        for label, line in starts[1:]
+        for label, line in starts
     ]
+    start = model["coldStart"]
     return tag(
         "article",
         tag("h3", name),
         tag("p", f"{model['instanceType']}, node pool {model['nodePool']}", class_="soft"),
         tag(
             "p",
-            format_seconds(model["coldStart"]["totalSeconds"]),
+            format_seconds(start["totalSeconds"]),
             tag("span", " to the first token of the next replica"),
             class_="big",
+        ),
+        tag(
+            "p",
+            f"half of all starts within {format_seconds(start['p50Seconds'])}, "
+            f"95\u00a0% within {format_seconds(start['p95Seconds'])}",
         ),
         _verdict(model),
         tag("dl", *rows),
@@ -219,25 +224,42 @@ def table(data: Table, key: str) -> Html:
     )
 
 
-def _levers(levers: Levers) -> Html:
+def _levers(levers: Levers) -> list[Html]:
+    words = (
+        f"Without any lever a start of {levers.model} takes "
+        f"{format_seconds(levers.none_seconds)}, with all in use "
+        f"{format_seconds(levers.together_seconds)} on a fresh node"
+    )
+    if levers.warm_seconds is not None:
+        words += f" and {format_seconds(levers.warm_seconds)} on a warm one"
     rows = tuple(
         (
             row.lever,
             "yes" if row.used else "no",
+            UNKNOWN if row.alone_seconds is None else f"{row.alone_seconds:.1f}",
             f"{row.saved_seconds:.1f}",
-            f"{row.total_seconds:.1f}",
             UNKNOWN if row.usd_per_hour is None else f"{row.usd_per_hour:.2f}",
+            UNKNOWN if row.seconds_per_usd is None else f"{row.seconds_per_usd:,.0f}",
             row.remark,
         )
         for row in levers.rows
     )
     data = Table(
         f"Levers of {levers.model}, one at a time",
-        ("Lever", "Used", "Saves,\u00a0s", "Start then takes,\u00a0s", "USD an hour", "Remark"),
+        (
+            "Lever",
+            "Used",
+            "Saves alone,\u00a0s",
+            "In this plan,\u00a0s",
+            "USD an hour",
+            "Seconds a USD",
+            "Remark",
+        ),
         rows,
-        frozenset({2, 3, 4}),
+        frozenset({2, 3, 4, 5}),
     )
-    return table(data, slug(f"levers-{levers.model}"))
+    key = slug(f"levers-{levers.model}")
+    return [tag("h3", levers.model), tag("p", f"{words}."), table(data, key)]
 
 
 def _simulations(more: Pictures) -> list[Html]:

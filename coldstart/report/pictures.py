@@ -12,6 +12,7 @@ from coldstart.report.series import (
     CapacityPlan,
     ColdStartGantt,
     SimulationRun,
+    StartLine,
     WarmCurve,
     thinned,
 )
@@ -46,10 +47,7 @@ def gantt_picture(gantt: ColdStartGantt) -> Picture:
     """The cold start against its baseline."""
     plan, baseline = gantt.plan, gantt.baseline
     path = ", ".join(row.phase for row in plan.rows if row.critical)
-    words = (
-        f"{plan.name}: {format_seconds(plan.total_seconds)}. "
-        f"{baseline.name}: {format_seconds(baseline.total_seconds)}. Critical path: {path}."
-    )
+    words = f"{_total(plan)}. {_total(baseline)}. Critical path: {path}."
     if gantt.budget_seconds:
         words += f" Budget: {format_seconds(gantt.budget_seconds)}."
     rows = tuple(
@@ -79,6 +77,14 @@ def gantt_picture(gantt: ColdStartGantt) -> Picture:
     )
 
 
+def _total(line: StartLine) -> str:
+    text = f"{line.name}: {format_seconds(line.total_seconds)}"
+    if line.p50_seconds is None or line.p95_seconds is None:
+        return text
+    half, most = format_seconds(line.p50_seconds), format_seconds(line.p95_seconds)
+    return f"{text}, half of all starts within {half}, 95 % within {most}"
+
+
 def warm_picture(curve: WarmCurve) -> Picture:
     """Cost against warm capacity."""
     words = (
@@ -91,6 +97,7 @@ def warm_picture(curve: WarmCurve) -> Picture:
                 f" The plan keeps {point.warm_replicas}: ${point.idle_usd_per_hour:.2f} an hour, "
                 f"{amount(point.violated_seconds_per_hour)} s violated."
             )
+    words += f" {curve.remark}" if curve.remark else ""
     rows = tuple(
         (
             str(p.warm_replicas),
@@ -120,7 +127,7 @@ def warm_picture(curve: WarmCurve) -> Picture:
 
 def break_even_picture(even: BreakEven) -> Picture:
     """Dedicated against serverless."""
-    words = f"{even.dedicated.name} is paid by the hour, serverless by the token."
+    words = f"{even.dedicated.name}: paid by the hour; serverless: by the token."
     if even.crossings:
         equal = "; ".join(
             f"{c.name}: {amount(c.x)} {even.load} (${c.usd_per_hour:.2f} an hour)"
@@ -129,6 +136,7 @@ def break_even_picture(even: BreakEven) -> Picture:
         words += f" Both cost the same at {equal}."
     if not even.crossings:
         words += " The lines do not meet within the loads shown."
+    words += f" {even.remark}" if even.remark else ""
     rows = tuple(
         (curve.name, amount(x), f"{y:.2f}", "")
         for curve in (even.dedicated, *even.serverless)
@@ -158,15 +166,18 @@ def capacity_picture(plan: CapacityPlan) -> Picture:
         f"which need {last.replicas} replicas."
     )
     if plan.expected_per_second is not None:
-        words += f" The stack file expects {amount(plan.expected_per_second)} a second."
+        words += f" The stack file expects {amount(plan.expected_per_second)} a second"
+        peak = plan.peak_per_second
+        words += "." if peak is None else f", at peak {amount(peak)}."
     if plan.most_replicas is not None:
         words += f" It allows {plan.most_replicas} replicas."
+    words += f" {plan.remark}" if plan.remark else ""
     rows = tuple(
         (
             amount(row.arrivals_per_second),
             str(row.replicas),
             UNKNOWN if row.utilisation is None else f"{row.utilisation:.0%}",
-            UNKNOWN if row.ttft_p95_seconds is None else f"{row.ttft_p95_seconds:.2f}",
+            UNKNOWN if row.ttft_seconds is None else f"{row.ttft_seconds:.2f}",
         )
         for row in plan.rows
     )
@@ -178,7 +189,12 @@ def capacity_picture(plan: CapacityPlan) -> Picture:
         capacity_spec(plan, NARROW),
         Table(
             f"Capacity plan of {plan.model}",
-            ("Requests a second", "Replicas", "Utilisation", "TTFT p95,\u00a0s"),
+            (
+                "Requests a second",
+                "Replicas",
+                "Utilisation",
+                f"TTFT p{plan.percentile:g},\u00a0s",
+            ),
             rows,
             frozenset({0, 1, 2, 3}),
         ),
@@ -202,6 +218,7 @@ def simulation_picture(run: SimulationRun) -> Picture:
             f" Each point sums up {-(-len(run.points) // len(points))} intervals: mean arrivals, "
             "fewest replicas ready, and the greatest of the rest."
         )
+    words = f"{run.remark} {words}" if run.remark else words
     rows = tuple(
         (
             f"{p.seconds / 60:.1f}",

@@ -33,10 +33,12 @@ class GanttRow:
 
 @dataclass(frozen=True, slots=True)
 class StartLine:
-    """One start: a name such as "this plan", and its phases in order."""
+    """One start: a name such as "this plan", its phases in order, its percentiles where known."""
 
     name: str
     rows: tuple[GanttRow, ...]
+    p50_seconds: float | None = None
+    p95_seconds: float | None = None
 
     @property
     def total_seconds(self) -> float:
@@ -61,21 +63,34 @@ class ColdStartGantt:
 
 @dataclass(frozen=True, slots=True)
 class LeverRow:
-    """What one lever saves of a start. `usd_per_hour` is what it costs, None where unknown."""
+    """What one lever saves of a start, in seconds.
+
+    `alone_seconds` on a start without any other, None for one that is not used; `saved_seconds`
+    beside all that are used. `usd_per_hour` is what it costs, None where unknown, and
+    `seconds_per_usd` what a dollar an hour saves, None where it is free or unknown.
+    """
 
     lever: str
     used: bool
+    alone_seconds: float | None
     saved_seconds: float
-    total_seconds: float
     usd_per_hour: float | None = None
+    seconds_per_usd: float | None = None
     remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Levers:
-    """The levers of one model, the one that saves most first."""
+    """The levers of one model, those in use before those that are not.
+
+    `none_seconds` is a start without any, `together_seconds` with all in use on a fresh node,
+    `warm_seconds` on a warm node where one is kept.
+    """
 
     model: str
+    none_seconds: float
+    together_seconds: float
+    warm_seconds: float | None
     rows: tuple[LeverRow, ...]
 
 
@@ -94,11 +109,15 @@ class WarmPoint:
 
 @dataclass(frozen=True, slots=True)
 class WarmCurve:
-    """Cost against warm capacity of one model; `chosen_replicas` is what the plan keeps."""
+    """Cost against warm capacity of one model; `chosen_replicas` is what the plan keeps.
+
+    `remark` says what was taken for granted.
+    """
 
     model: str
     points: tuple[WarmPoint, ...]
     chosen_replicas: int | None = None
+    remark: str = ""
 
     @property
     def key(self) -> str:
@@ -127,7 +146,8 @@ class Crossing:
 class BreakEven:
     """US dollars an hour against load, dedicated and serverless.
 
-    `load` is the title of the x axis with its unit, such as "requests an hour".
+    `load` is the title of the x axis with its unit, such as "requests an hour". `remark` says what
+    was taken for granted.
     """
 
     model: str
@@ -135,6 +155,7 @@ class BreakEven:
     dedicated: Curve
     serverless: tuple[Curve, ...]
     crossings: tuple[Crossing, ...] = ()
+    remark: str = ""
 
     @property
     def key(self) -> str:
@@ -149,20 +170,24 @@ class CapacityRow:
     arrivals_per_second: float
     replicas: int
     utilisation: float | None = None
-    ttft_p95_seconds: float | None = None
+    ttft_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CapacityPlan:
     """Replicas against arrival rate of one model.
 
-    `expected_per_second` is the rate the stack file names, `most_replicas` its limit.
+    `expected_per_second` and `peak_per_second` are the rates the stack file names, `most_replicas`
+    its limit; `percentile` is the one that the seconds to first token of a row belong to.
     """
 
     model: str
     rows: tuple[CapacityRow, ...]
     expected_per_second: float | None = None
+    peak_per_second: float | None = None
     most_replicas: int | None = None
+    percentile: float = 95.0
+    remark: str = ""
 
     @property
     def key(self) -> str:
@@ -187,12 +212,16 @@ class TimePoint:
 
 @dataclass(frozen=True, slots=True)
 class SimulationRun:
-    """A replayed trace of one model over time, with totals as (name, text) for the page."""
+    """A replayed trace of one model over time, with totals as (name, text) for the page.
+
+    `remark` says where the trace came from.
+    """
 
     model: str
     points: tuple[TimePoint, ...]
     ttft_target_seconds: float | None = None
     totals: tuple[tuple[str, str], ...] = ()
+    remark: str = ""
 
     @property
     def key(self) -> str:

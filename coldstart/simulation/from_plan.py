@@ -46,7 +46,7 @@ def from_plan(
     catalog: Catalog | None = None,
     routing: Routing = Routing.RANDOM,
     usd_per_node_hour: float | None = None,
-    start_p95_over_p50: float = 1.0,
+    start_p95_over_p50: float | None = None,
     interruptions_per_node_hour: float = 0.0,
     starts_at: datetime | None = None,
     seed: int = 1,
@@ -55,7 +55,8 @@ def from_plan(
 
     The trace begins with the model at its `scaling.min` and warm nodes running. The model has its
     pool to itself. Requests reach replicas through a Service, hence `random`. A node costs the
-    catalog's price on demand where none is given. `starts_at` is the clock's second 0 for
+    catalog's price on demand where none is given; starts spread as those of a further replica do,
+    1 for starts that all take the middle time. `starts_at` is the clock's second 0 for
     schedules, where the trace does not say it; each begins as early as 95 % of first nodes take.
 
     Raises SimulationError for a model that the stack does not have, or a missing clock.
@@ -95,7 +96,7 @@ def from_plan(
             pool,
             instance.accelerator_count,
             usd_per_node_hour,
-            start_p95_over_p50,
+            _start_spread(model) if start_p95_over_p50 is None else start_p95_over_p50,
             interruptions_per_node_hour,
         ),
         scaling=replace(scaling, triggers=(*scaling.triggers, *crons)),
@@ -191,6 +192,11 @@ def _nodes(
         interruptions_per_node_hour=interruptions_per_node_hour,
         notice_seconds=model.drain.notice_seconds or SPOT_NOTICE_SECONDS,
     )
+
+
+def _start_spread(model: ModelPlan) -> float:
+    found = percentiles(model.cold_start)
+    return found.p95_seconds / found.p50_seconds
 
 
 def start_seconds(line: Timeline) -> float:

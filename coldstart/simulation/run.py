@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from coldstart.simulation.inputs import SimulationInput, SloInput
 from coldstart.simulation.nodes import HOUR_SECONDS
 from coldstart.simulation.replica import Ledger
 from coldstart.simulation.result import Requests, SimulationResult, percentiles
+from coldstart.simulation.series import Point
 from coldstart.simulation.world import World
 
 
@@ -48,9 +51,22 @@ def simulate(
         gpu_hours=node_hours * nodes.gpus_per_node,
         ready_gpu_hours=world.replica_seconds() / HOUR_SECONDS * nodes.gpus_per_replica,
         cost_usd=None if price is None else node_hours * price,
-        series=world.recorder.points(),
+        series=_with_ttft(world.recorder.points(), given.trace.arrivals, ledger),
         events=tuple(world.recorder.events),
     )
+
+
+def _with_ttft(
+    points: Sequence[Point], arrivals: Sequence[float], ledger: Ledger
+) -> tuple[Point, ...]:
+    """Each point with the time to first token of the requests that came since the one before."""
+    found, begin = [], 0
+    for point in points:
+        end = bisect_right(arrivals, point.seconds, begin)
+        measured = percentiles(ledger.ttft[begin:end])
+        found.append(replace(point, ttft_p95_seconds=measured.p95 if measured else None))
+        begin = end
+    return tuple(found)
 
 
 def _slo_share(ledger: Ledger, slo: SloInput | None, arrived: int) -> float | None:

@@ -29,7 +29,8 @@ class ScaleEvent:
 class Point:
     """The state at one second.
 
-    Since the point before, `arrivals_per_second` is the mean and `waiting` the most at once.
+    Since the point before, `arrivals_per_second` is the mean and `waiting` the most at once;
+    `ttft_p95_seconds` is of the requests that came since then, None where none was answered.
     """
 
     seconds: float
@@ -39,6 +40,7 @@ class Point:
     ready_replicas: int
     wanted_replicas: int
     nodes: int
+    ttft_p95_seconds: float | None = None
 
 
 class Recorder:

@@ -21,11 +21,14 @@ from coldstart.report.series import (
 
 LEVERS = Levers(
     "qwen3-8b",
+    434.9,
+    161.9,
+    119.5,
     (
-        LeverRow("Bottlerocket", True, 73.0, 361.9),
-        LeverRow("parallel pull", True, 66.5, 368.4, 0.03),
-        LeverRow("golden compile cache", True, 37.1, 397.8, 0.0, "one Job per key"),
-        LeverRow("warm node", False, 42.5, 119.5, 1.861, "next"),
+        LeverRow("os: bottlerocket", True, 107.5, 73.0, 0.0),
+        LeverRow("image: parallel", True, 88.1, 66.5, 0.03, 2216.7),
+        LeverRow("compileCache: golden", True, 34.1, 37.1, 0.0, None, "one Job per key"),
+        LeverRow("warmNodes: 1", False, None, 42.5, 1.861, 22.8, "next"),
     ),
 )
 CAPACITY = CapacityPlan(
