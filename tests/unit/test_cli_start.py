@@ -162,11 +162,12 @@ def test_names_that_help_shows_are_those_of_the_policies() -> None:
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"cluster"}))
 def test_help_of_every_command_has_an_example_that_its_arguments_allow(name: str) -> None:
     assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
-    example = re.search(r"Example: (.*)", " ".join(COMMANDS[name].help.split()))
-    assert example is not None
-    words = example[1].partition(f"coldstart {name}")[2].partition(" > ")[0].split()
-    with COMMANDS[name].make_context(name, words):
-        pass
+    examples = " ".join(COMMANDS[name].help.split()).split("Example: ")[1:]
+    assert examples
+    for example in examples:
+        words = example.partition(f"coldstart {name}")[2].partition(" > ")[0].split()
+        with COMMANDS[name].make_context(name, words):
+            pass
 
 
 BAD = [
