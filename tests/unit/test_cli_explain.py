@@ -178,7 +178,7 @@ def test_levers_are_explained_with_what_they_save_and_cost_and_what_to_turn_next
         *((f"not used: {row.name}", row.gain) for row in best),
     ]
     assert f"next: {best[0].name}: {best[0].gain}" in found.reason
-    assert dict((f.name, f.value) for f in found.figures)["warmNodes: 1"] == (
+    assert {f.name: f.value for f in found.figures}["warmNodes: 1"] == (
         "42 s saved, 3 min 54 s alone, $1.87/h, 23 s a dollar"
     )
 
