@@ -287,7 +287,7 @@ class _Subject:
             f"use {format_seconds(found.together.total_seconds)} on a fresh node; "
         )
         if possible:
-            reason += f"next: {possible[0].name}, {possible[0].gain}"
+            reason += f"next: {possible[0].name}: {possible[0].gain}"
         else:
             reason += "no other would save more"
         return self._made(

@@ -14,9 +14,13 @@ from coldstart.cli.app import app
 from coldstart.cli.completion import DECISIONS
 from coldstart.planning import plan_stack
 from coldstart.planning.explain import PHASES, UnknownTopicError, explain
+from coldstart.planning.levers import levers
 from coldstart.planning.override import NotAKeyError, effect, with_value
+from coldstart.planning.percentiles import percentiles
+from coldstart.planning.whatif import best_levers, next_levers
 from coldstart.spec import load_stack
 from coldstart.spec.model import ImageDelivery, OperatingSystem, WeightsPath
+from coldstart.units import format_seconds
 
 PLAN = planned()
 
@@ -163,3 +167,35 @@ def test_an_unknown_word_gets_the_nearest_one(model: str, topic: str, words: str
     done = CliRunner().invoke(app, ["explain", "eks-prod", model, topic])
     assert (done.exit_code, done.stdout) == (2, "")
     assert words in done.stderr
+
+
+def test_levers_are_explained_with_what_they_save_and_cost_and_what_to_turn_next() -> None:
+    found = explain(PLAN, "qwen3-8b", "levers", load())
+    own = levers(PLAN, "qwen3-8b", load())
+    best = best_levers(PLAN.spec, "qwen3-8b", load())
+    assert [(f.name, f.value) for f in found.figures] == [
+        *((f"{row.key}: {row.value}", row.gain) for row in own.rows),
+        *((f"not used: {row.name}", row.gain) for row in best),
+    ]
+    assert f"next: {best[0].name}: {best[0].gain}" in found.reason
+    assert {f.name: f.value for f in found.figures}["warmNodes: 1"] == (
+        "42 s saved, 3 min 54 s alone, $1.87/h, 23 s a dollar"
+    )
+
+
+def test_no_lever_is_offered_that_the_plan_would_refuse() -> None:
+    every = next_levers(PLAN.spec, "qwen3-32b", load())
+    refused = [row.name for row in every if row.obstacle is not None]
+    assert refused == ["image: snapshot, imageSnapshot: snap-…"]
+    shown = explain(PLAN, "qwen3-32b", "levers", load())
+    assert not any(refused[0] in figure.name for figure in shown.figures)
+
+
+def test_a_cold_start_is_explained_with_its_percentiles_and_levers() -> None:
+    found = explain(PLAN, "qwen3-8b", "coldStart", load())
+    spread = percentiles(PLAN.models["qwen3-8b"].cold_start)
+    half, most = map(format_seconds, (spread.p50_seconds, spread.p95_seconds))
+    assert f"half of all starts take at most {half}, 95 % at most {most}" in found.reason
+    assert [f.name for f in found.figures if f.name.startswith("os:")] == ["os: bottlerocket"]
+    baseline = explain(PLAN, "qwen3-8b", "baseline", load())
+    assert not any(f.name.startswith("os:") for f in baseline.figures)
