@@ -131,7 +131,7 @@ def test_arithmetic_is_given_for_what_the_hardware_computes_and_never_with_spars
     catalog: Catalog,
 ) -> None:
     for accelerator in catalog.accelerators.values():
-        known = accelerator.dense_tflops
+        known = {str(key): tflops for key, tflops in accelerator.dense_tflops.items()}
         assert set(known) <= {*accelerator.precisions}, accelerator.key
         assert ("fp8" in known) == ("fp8" in accelerator.precisions), accelerator.key
         for eight_bit in {"fp8", "int8"} & set(known):

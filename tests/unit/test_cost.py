@@ -232,6 +232,7 @@ def test_shares_make_an_expected_price_and_what_is_missing_is_on_demand() -> Non
     assert a100.expected_usd_per_hour == pytest.approx(0.5 * 11.5 + 0.3 * 9.0 + 0.2 * 20.0)
     assert l40s.expected_usd_per_hour == pytest.approx(0.9199)
     expected = cost.idle_range.expected_usd_per_hour
+    assert expected is not None
     assert expected == pytest.approx(cost.idle_usd_per_hour - (20.0 - 12.45) - 2 * (1.861 - 0.9199))
     assert cost.idle_range.low_usd_per_hour <= expected <= cost.idle_range.high_usd_per_hour
 
