@@ -1,5 +1,6 @@
 """What the world offers, as data with a source per fact: see `load()`."""
 
+from coldstart.catalog.entry import Precision
 from coldstart.catalog.loader import Catalog, CatalogError, UnknownKeyError, load, load_folder
 from coldstart.catalog.models import (
     Accelerator,
@@ -7,18 +8,13 @@ from coldstart.catalog.models import (
     ContainerImage,
     EksRelease,
     EngineVersion,
-    FixedPrice,
-    GpuSecondPrice,
     InstanceType,
     Limit,
     MigProfile,
     Model,
     PhaseFigure,
-    Precision,
-    Price,
-    RentalPrice,
-    TokenPrice,
 )
+from coldstart.catalog.prices import FixedPrice, GpuSecondPrice, Price, RentalPrice, TokenPrice
 
 __all__ = [
     "Accelerator",

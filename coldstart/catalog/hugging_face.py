@@ -12,8 +12,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from coldstart.catalog.architecture import Architecture, architecture
+from coldstart.catalog.entry import Precision
 from coldstart.catalog.model_files import Fields, ModelFileError, read_json
-from coldstart.catalog.models import Model, Precision
+from coldstart.catalog.models import Model
 
 __all__ = ["FOLDER", "ModelFileError", "local_model", "read_model"]
 

@@ -17,17 +17,13 @@ from coldstart.catalog.models import (
     ContainerImage,
     EksRelease,
     EngineVersion,
-    FixedPrice,
-    GpuSecondPrice,
     InstanceType,
     Limit,
     MigProfile,
     Model,
     PhaseFigure,
-    Price,
-    RentalPrice,
-    TokenPrice,
 )
+from coldstart.catalog.prices import FixedPrice, GpuSecondPrice, Price, RentalPrice, TokenPrice
 from coldstart.errors import UserError
 
 DATA = Path(__file__).parent / "data"

@@ -3,60 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    model_validator,
+from pydantic import Field, StringConstraints, model_validator
+
+from coldstart.catalog.entry import (
+    AddonVersion,
+    Count,
+    Digest,
+    Entry,
+    Natural,
+    NodeOs,
+    Phase,
+    Platform,
+    Positive,
+    Precision,
+    Revision,
 )
-
-Precision = Literal["bf16", "fp16", "fp8", "int8", "int4", "mxfp4"]
-Platform = Literal["aws"]
-NodeOs = Literal["al2023", "bottlerocket"]
-Phase = Literal[
-    "signal",
-    "node",
-    "driver",
-    "image",
-    "weights",
-    "process",
-    "load",
-    "compile",
-    "graphs",
-    "engine",
-    "warmup",
-]
-
-_LOCAL_PATH = re.compile(r"(^|[\s(])(/|\./|\.\./|file:)\w")
-
-
-def _citation(value: str) -> str:
-    if _LOCAL_PATH.search(value):
-        raise ValueError("a source is a public citation or URL, not a path of some machine")
-    return value
-
-
-Source = Annotated[str, StringConstraints(min_length=8), AfterValidator(_citation)]
-Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
-Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-AddonVersion = Annotated[str, StringConstraints(pattern=r"^v\d+\.\d+\.\d+-eksbuild\.\d+$")]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
-Natural = Annotated[int, Field(ge=0)]
-
-
-class Entry(BaseModel):
-    """A frozen catalog entry; unknown fields are refused and `source` says where it was read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: Source
-
 
 DRIVER_SHARE = 0.0125
 """Of the memory a cloud reports, what no CUDA process sees: 0.3 to 1.4 % where `cuda_memory_gib`
@@ -301,77 +264,6 @@ class EngineVersion(Entry):
     def accepts(self, flag: str) -> bool:
         """Whether `--flag` (with or without its dashes) was verified in this release."""
         return flag.removeprefix("--") in self.flags
-
-
-class Price(Entry):
-    """Hourly price of one instance type in one region; `None` where no figure was found."""
-
-    region: str
-    instance: str
-    on_demand_usd_per_hour: Positive | None
-    spot_usd_per_hour: Positive | None
-    on_demand_date: dt.date
-    spot_date: dt.date | None
-
-
-class FixedPrice(Entry):
-    """A list price that does not depend on the instance type, per region, in `unit`."""
-
-    key: str
-    unit: str
-    usd_by_region: dict[str, Positive] = Field(min_length=1)
-    date: dt.date | None
-
-    def usd(self, region: str) -> float:
-        """List price in `region`; `LookupError` naming the known regions when it is unknown."""
-        try:
-            return self.usd_by_region[region]
-        except KeyError:
-            known = ", ".join(sorted(self.usd_by_region))
-            raise LookupError(
-                f"no {self.key} price for region {region!r}; known: {known}"
-            ) from None
-
-
-class TokenPrice(Entry):
-    """What a provider of serverless inference asks for a million tokens of one model.
-
-    `served_as` is the provider's own name of it, which may be a quantised variant.
-    """
-
-    provider: str
-    model: str
-    input_usd_per_million: Positive
-    output_usd_per_million: Positive
-    served_as: str
-    date: dt.date
-
-
-class GpuSecondPrice(Entry):
-    """What a serverless platform asks for a second of one GPU, and which seconds it bills.
-
-    A worker stays `idle_seconds` after its last request unless told otherwise, billed; with
-    `bills_start` the seconds before its first answer are billed too; its life is rounded up to a
-    multiple of `rounding_seconds`. `date` is None where the page carries none.
-    """
-
-    provider: str
-    accelerator: str
-    usd_per_second: Positive
-    idle_seconds: Annotated[float, Field(ge=0)]
-    bills_start: bool
-    rounding_seconds: Positive
-    date: dt.date | None
-
-
-class RentalPrice(Entry):
-    """What one GPU with its share of a machine costs an hour, rented outside AWS."""
-
-    key: str
-    provider: str
-    gpu: str
-    usd_per_hour: Positive
-    date: dt.date
 
 
 class Limit(Entry):

@@ -14,7 +14,8 @@ from coldstart.planning.compile_cache import cache_key
 from coldstart.planning.context import Context
 from coldstart.planning.decision import Candidate, Decision, PlanError, Rejection, choose
 from coldstart.planning.distribution import Distribution, from_measurement
-from coldstart.planning.fit import STREAMER_BUFFER_MIB, Demand, Placement, place
+from coldstart.planning.fit import Demand, Placement, place
+from coldstart.planning.host import STREAMER_BUFFER_MIB
 from coldstart.planning.load import load_plan
 from coldstart.planning.model import (
     CompileCachePlan,

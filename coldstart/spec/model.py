@@ -5,32 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
 
 from coldstart.catalog import Model
+from coldstart.spec.base import AUTO as AUTO
+from coldstart.spec.base import Auto, Spec
 from coldstart.spec.fields import (
     LARGEST_IMAGE_BYTES,
     ClientBlock,
-    ClockMinutes,
     Count,
     NodeLifeSeconds,
     Percent,
     ResourceName,
-    TimeZone,
     UsdPerHour,
     VpcBlock,
     written,
 )
 from coldstart.spec.problems import line_of
+from coldstart.spec.traffic import MOST_REPLICAS as MOST_REPLICAS
+from coldstart.spec.traffic import Day as Day
+from coldstart.spec.traffic import LengthSpec as LengthSpec
+from coldstart.spec.traffic import LoraSpec as LoraSpec
+from coldstart.spec.traffic import MeasuredSpec as MeasuredSpec
+from coldstart.spec.traffic import ScalingSpec as ScalingSpec
+from coldstart.spec.traffic import ScheduleSpec as ScheduleSpec
+from coldstart.spec.traffic import SloSpec as SloSpec
+from coldstart.spec.traffic import TrafficSpec as TrafficSpec
 from coldstart.units import DurationSeconds, SizeBytes
 
 
@@ -116,18 +122,6 @@ class KvCache(StrEnum):
     FP8 = "fp8"
 
 
-class Day(StrEnum):
-    """A day of the week, as cron names it."""
-
-    MON = "mon"
-    TUE = "tue"
-    WED = "wed"
-    THU = "thu"
-    FRI = "fri"
-    SAT = "sat"
-    SUN = "sun"
-
-
 class NatGateways(StrEnum):
     """One NAT gateway per zone survives the loss of a zone; one gateway costs less."""
 
@@ -135,17 +129,7 @@ class NatGateways(StrEnum):
     ONE = "one"
 
 
-AUTO: Literal["auto"] = "auto"
-Auto = Literal["auto"]
-
-
-class _Spec(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=False, strict=False
-    )
-
-
-class NetworkSpec(_Spec):
+class NetworkSpec(Spec):
     """The VPC: one IPv4 block spread over `zones` availability zones."""
 
     cidr: VpcBlock = IPv4Network("10.40.0.0/16")
@@ -153,7 +137,7 @@ class NetworkSpec(_Spec):
     nat_gateways: NatGateways | Auto = AUTO
 
 
-class ClusterSpec(_Spec):
+class ClusterSpec(Spec):
     """The Kubernetes control plane and who may reach it."""
 
     version: str = "1.35"
@@ -172,7 +156,7 @@ class ClusterSpec(_Spec):
     system_nodes: Count = Field(default=3, ge=2, le=10)
 
 
-class ReservationSpec(_Spec):
+class ReservationSpec(Spec):
     """On-demand capacity reservations or capacity blocks, by id or by tags."""
 
     ids: tuple[
@@ -187,7 +171,7 @@ class ReservationSpec(_Spec):
         return self
 
 
-class NodePoolSpec(_Spec):
+class NodePoolSpec(Spec):
     """A pool of GPU nodes of one accelerator."""
 
     accelerator: str
@@ -225,116 +209,7 @@ class NodePoolSpec(_Spec):
         return self
 
 
-MOST_REPLICAS = 1000
-"""Of one model in one stack; a slip of the keyboard asks for more."""
-
-
-class ScheduleSpec(_Spec):
-    """Replicas that are ready from one time of day to another, on some days of the week.
-
-    `until` before `start` ends on the next day. The lead time a cold start needs is added by the
-    planner, so `start` is when traffic comes.
-    """
-
-    days: tuple[Day, ...] = Field(default=tuple(Day), min_length=1)
-    start: ClockMinutes
-    until: ClockMinutes
-    timezone: TimeZone
-    replicas: Count = Field(ge=1, le=MOST_REPLICAS)
-
-    @model_validator(mode="after")
-    def _lasts(self) -> Self:
-        if self.start == self.until:
-            raise ValueError("start and until are the same time; scaling.min holds all day")
-        if len(set(self.days)) != len(self.days):
-            raise ValueError("days must name each day at most once")
-        return self
-
-
-class ScalingSpec(_Spec):
-    """Replica bounds, and the load one replica takes before the next is asked for.
-
-    `waiting_requests` is auto-derived from the model's traffic and SLO where both are given.
-    """
-
-    min: Count = Field(default=1, ge=0, le=MOST_REPLICAS)
-    max: Count = Field(ge=1, le=MOST_REPLICAS)
-    waiting_requests: Annotated[Count, Field(ge=1, le=10_000)] | Auto = AUTO
-    # The autoscaler acts when a figure is a tenth over its target, and a cache is full at 100 %.
-    kv_cache_percent: Count = Field(default=80, ge=10, le=90)
-    cooldown: Annotated[DurationSeconds, Field(ge=30, le=86_400)] | Auto = AUTO
-    schedules: tuple[ScheduleSpec, ...] = Field(default=(), max_length=20)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.min > self.max:
-            raise ValueError(f"min {self.min} exceeds max {self.max}")
-        if any(schedule.replicas > self.max for schedule in self.schedules):
-            raise ValueError(f"a schedule asks for more replicas than max {self.max}")
-        return self
-
-
-class LengthSpec(_Spec):
-    """Tokens of a prompt or an answer: the mean, and what 95 % stay below."""
-
-    mean: Count = Field(ge=1, le=10_000_000)
-    p95: Count | None = Field(default=None, ge=1, le=10_000_000)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.p95 is not None and self.p95 < self.mean:
-            raise ValueError(f"p95 {self.p95} is below the mean {self.mean}")
-        return self
-
-
-class TrafficSpec(_Spec):
-    """What a model is expected to be asked: arrivals a second, lengths in tokens."""
-
-    requests_per_second: float = Field(gt=0, le=1e6)
-    peak_requests_per_second: float | None = Field(default=None, gt=0, le=1e6)
-    prompt_tokens: LengthSpec
-    output_tokens: LengthSpec
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        peak = self.peak_requests_per_second
-        if peak is not None and peak < self.requests_per_second:
-            raise ValueError(
-                f"peakRequestsPerSecond {peak:g} is below requestsPerSecond "
-                f"{self.requests_per_second:g}"
-            )
-        return self
-
-
-class SloSpec(_Spec):
-    """What `percentile` of requests must keep: time to first token, time per output token."""
-
-    ttft: DurationSeconds = Field(gt=0, le=3600)
-    tpot: DurationSeconds = Field(gt=0, le=60)
-    percentile: Count = Field(default=95, ge=50, le=99)
-
-
-class LoraSpec(_Spec):
-    """LoRA adapters one replica serves beside the base model, and the largest rank of them."""
-
-    adapters: Count = Field(ge=1, le=1024)
-    rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = 16
-
-
-class MeasuredSpec(_Spec):
-    """Seconds of a cold-start phase as measured on the user's own clusters."""
-
-    p50: DurationSeconds
-    p95: DurationSeconds
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.p95 < self.p50:
-            raise ValueError("p95 is below p50")
-        return self
-
-
-class ModelSpec(_Spec):
+class ModelSpec(Spec):
     """One model served on one node pool."""
 
     source: Annotated[
@@ -375,7 +250,7 @@ class ModelSpec(_Spec):
         return self.source.rpartition("@")[2]
 
 
-class PricesSpec(_Spec):
+class PricesSpec(Spec):
     """What you pay instead of list prices: US dollars an hour by instance type and way to buy it.
 
     `shares` says in percent how the nodes of a pool are expected to be bought.
@@ -389,7 +264,7 @@ class PricesSpec(_Spec):
     )
 
 
-class RegistrySpec(_Spec):
+class RegistrySpec(Spec):
     """A pull-through cache in the cluster's own registry.
 
     `docker_hub_credential` is the ARN of a Secrets Manager secret; without it images of Docker Hub
@@ -410,13 +285,13 @@ class RegistrySpec(_Spec):
     ) = None
 
 
-class StorageSpec(_Spec):
+class StorageSpec(Spec):
     """Storage beside the weights bucket, which is always made."""
 
     shared_file_system: bool = False
 
 
-class EngineSpec(_Spec):
+class EngineSpec(Spec):
     """The inference engine; the catalog's pinned image unless named here by digest."""
 
     image: (
@@ -441,7 +316,7 @@ class EngineSpec(_Spec):
         return self
 
 
-class StackSpec(_Spec):
+class StackSpec(Spec):
     """One stack file, whole."""
 
     stack: str
