@@ -29,6 +29,12 @@ FULLEST = 1 - 1e-6
 """Of its throughput a replica is never asked for more: at all of it a queue has no end."""
 
 
+MOST_IN_FLIGHT = 1024.0
+"""What a stack file may ask of one replica at once."""
+IN_FLIGHT_ROUNDS = 12
+"""Each round is some tenths nearer; the figure is rounded to whole requests."""
+
+
 @dataclass(frozen=True, slots=True)
 class Targets:
     """What `percentile` per cent of requests must keep: seconds to first token, and per token."""
@@ -77,6 +83,20 @@ class ReplicaCapacity:
             rate, self.prefill_seconds, self.percentile, 1, self.prefill_cv
         )
         return slot + behind + self.first_token_seconds
+
+
+def in_flight_at(rate: float, speed_at: SpeedAt, prompt: Lengths, output: Lengths) -> float:
+    """Mean requests in a replica that `rate` of them reach a second, by Little's law.
+
+    A request stays as long as its prompt and its tokens take in a batch of that very size, which
+    is found by iteration from an empty one; more than `MOST_IN_FLIGHT` are not counted.
+    """
+    running = 1.0
+    for _ in range(IN_FLIGHT_ROUNDS):
+        speed = speed_at(running)
+        stay = speed.prefill_seconds(prompt.mean) + output.mean * speed.tpot_seconds(running)
+        running = min(max(1.0, rate * stay), MOST_IN_FLIGHT)
+    return running
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from coldstart.capacity.sizing import (
     Targets,
     UnreachableTargetError,
     capacity_plan,
+    in_flight_at,
     replica_capacity,
     replicas_for,
 )
@@ -86,18 +87,13 @@ def load_plan(
     targets = (
         Targets(spec.slo.ttft, spec.slo.tpot, spec.slo.percentile) if spec.slo is not None else None
     )
+    prompt, output = lengths(traffic.prompt_tokens), lengths(traffic.output_tokens)
+    speed = speed_at(prompt.mean, output.mean, model, accelerator, fit, catalog)
     try:
         replica = replica_capacity(
-            speed_at(
-                traffic.prompt_tokens.mean,
-                traffic.output_tokens.mean,
-                model,
-                accelerator,
-                fit,
-                catalog,
-            ),
-            lengths(traffic.prompt_tokens),
-            lengths(traffic.output_tokens),
+            speed,
+            prompt,
+            output,
             targets or ANY,
             kv_cache_tokens=fit.kv_cache_tokens,
             max_num_seqs=fit.max_num_seqs,
@@ -116,6 +112,10 @@ def load_plan(
         targets=targets,
         replica=replica,
         durations=Lengths.with_cv(replica.service_seconds, replica.service_cv),
+        in_flight=min(
+            replica.concurrency,
+            math.floor(in_flight_at(replica.requests_per_second, speed, prompt, output)),
+        ),
         replicas=replicas_for(traffic.requests_per_second, replica),
         peak_replicas=replicas_for(peak, replica),
     )

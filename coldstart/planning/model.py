@@ -161,8 +161,8 @@ class LoadPlan:
     """What a model is asked for, and what one replica of it does.
 
     `targets` is None without an slo, `replica` then the most it can do. `durations` are the
-    seconds a request runs in a full batch. `replicas` carry the mean rate, `peak_replicas` the
-    peak.
+    seconds a request runs in a full batch. `in_flight` requests are in a replica, on average, that
+    takes as many a second as it may. `replicas` carry the mean rate, `peak_replicas` the peak.
     """
 
     requests_per_second: float
@@ -170,6 +170,7 @@ class LoadPlan:
     targets: Targets | None
     replica: ReplicaCapacity
     durations: Lengths
+    in_flight: int
     replicas: int
     peak_replicas: int
 

@@ -65,6 +65,7 @@ def scaling_plan(
                 str(bounds.kv_cache_percent),
                 "1",
             ),
+            *_in_flight(chosen, load),
         ),
         # KEDA counts a fallback as activity, so an outage of Prometheus would wake every sleeping
         # model; without one it sleeps on, and held requests still wake it.
@@ -80,6 +81,18 @@ def scaling_plan(
         else None,
         replicas=None if load is None else replicas_decision(load, model_spec, next_start_seconds),
     )
+
+
+def _in_flight(chosen: str, load: LoadPlan | None) -> tuple[Trigger, ...]:
+    """Requests in a replica that keeps its targets, where traffic and targets are known.
+
+    Nothing waits once enough replicas run: by waiting requests alone one is then taken away, and
+    asked for again as soon as something waits. What runs says how many the load keeps busy.
+    """
+    if load is None or load.targets is None:
+        return ()
+    running, waiting = (f"sum(vllm:num_requests_{what}{chosen})" for what in ("running", "waiting"))
+    return (Trigger("in-flight", f"{running} + {waiting}", str(load.in_flight), "0"),)
 
 
 def _waiting(

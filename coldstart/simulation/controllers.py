@@ -56,6 +56,7 @@ class Controllers:
         room = world.given.replica.kv_cache_tokens
         self._scraped = {
             Signal.WAITING: float(world.queued),
+            Signal.IN_FLIGHT: float(world.queued + sum(r.running for r in world.scrapable)),
             Signal.KV_CACHE: sum(100.0 * r.kv_tokens / room for r in world.scrapable),
         }
 

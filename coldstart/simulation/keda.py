@@ -18,12 +18,14 @@ from coldstart.simulation.hpa import DEFAULT_BEHAVIOR, Behavior, ExternalMetric
 class Signal(StrEnum):
     """What a trigger measures, over all replicas together.
 
-    `waiting` requests and percent of `kv-cache` are scraped from replicas, `concurrency` is what
+    `waiting` requests, percent of `kv-cache` and requests `in-flight`, waiting or running, are
+    scraped from replicas, `concurrency` is what
     the waking proxy holds and has passed on, `cron` the replicas a schedule asks for.
     """
 
     WAITING = "waiting"
     KV_CACHE = "kv-cache"
+    IN_FLIGHT = "in-flight"
     CONCURRENCY = "concurrency"
     CRON = "cron"
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from stack_examples import BIG, SMALL, planned, refused
 
 from coldstart.planning import ModelPlan, StackPlan
+from coldstart.planning.load import replica_speed
 from coldstart.report import shown
+from coldstart.simulation import from_plan, simulate
+from coldstart.simulation.synthetic import Lengths, poisson
 from coldstart.units import parse_duration_seconds
 
 TRAFFIC: dict[str, Any] = {
@@ -192,3 +196,32 @@ def test_the_drain_says_which_share_of_running_requests_finishes_and_after_a_spo
     assert drain.notice_finish_share is not None
     assert 0 < drain.notice_finish_share < drain.finish_share < 1
     assert f"{100 * drain.notice_finish_share:.3g} % of the running ones" in drain.reason
+
+
+def test_requests_in_flight_ask_for_replicas_where_traffic_and_targets_are_known() -> None:
+    plan = planned(with_load())
+    (trigger,) = [t for t in small(plan).scaling.triggers if t.name == "in-flight"]
+    load = small(plan).load
+    assert load is not None
+    assert trigger.threshold == str(load.in_flight)
+    assert 1 <= load.in_flight <= load.replica.concurrency
+    assert trigger.query.count('{namespace="qwen3-8b"}') == 2
+    without_slo = planned({(*SMALL, "traffic"): TRAFFIC})
+    assert [t.name for t in small(without_slo).scaling.triggers] == ["waiting", "kv-cache"]
+
+
+def test_a_steady_load_is_not_scaled_up_and_down_for_ever() -> None:
+    """Nothing waits once enough replicas run, so waiting requests alone take one away again."""
+    plan = planned(with_load(peakRequestsPerSecond=9))
+    requests = poisson(2, 2 * 3600, Lengths(1500, 4500), Lengths(300, 900), seed=1)
+    speed = replica_speed(plan, "qwen3-8b", *requests.mean_tokens)
+    given = from_plan(plan, "qwen3-8b", requests, speed)
+    steady = simulate(given)
+    few = tuple(t for t in given.scaling.triggers if t.name != "in-flight")
+    flapping = simulate(replace(given, scaling=replace(given.scaling, triggers=few)))
+    downs = [sum(e.after < e.before for e in result.events) for result in (steady, flapping)]
+    assert 3 * downs[0] < downs[1]
+    assert steady.gpu_hours < flapping.gpu_hours
+    assert steady.slo_share is not None
+    assert flapping.slo_share is not None
+    assert steady.slo_share > flapping.slo_share

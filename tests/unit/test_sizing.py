@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from coldstart.capacity.lengths import HEAVIEST_RATIO, Lengths
 from coldstart.capacity.sizing import (
+    MOST_IN_FLIGHT,
     Size,
     Targets,
     UnreachableTargetError,
     WaitingThreshold,
     capacity_plan,
+    in_flight_at,
     replica_capacity,
     size_replicas,
     waiting_threshold,
@@ -198,3 +200,16 @@ def test_a_higher_peak_or_a_slower_start_never_asks_later(
     usual = threshold(peak, start, replicas).requests
     assert threshold(peak * factor, start, replicas).requests <= usual
     assert threshold(peak, start * factor, replicas).requests <= usual
+
+
+@given(st.floats(0.01, 6))
+@settings(deadline=None)
+def test_requests_in_flight_are_the_rate_times_their_stay(rate: float) -> None:
+    found = in_flight_at(rate, lambda _: SPEED, PROMPT, OUTPUT)
+    stay = SPEED.prefill_seconds(PROMPT.mean) + OUTPUT.mean * SPEED.tpot_seconds(found)
+    assert found == pytest.approx(max(1.0, rate * stay), rel=0.05)
+    assert found <= in_flight_at(rate + 0.1, lambda _: SPEED, PROMPT, OUTPUT)
+
+
+def test_what_no_replica_can_hold_is_not_counted_on() -> None:
+    assert in_flight_at(1e9, lambda _: SPEED, PROMPT, OUTPUT) == MOST_IN_FLIGHT
