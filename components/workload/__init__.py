@@ -175,7 +175,11 @@ def _serve(model: ModelPlan, cluster: _Cluster) -> None:
         ),
         opts,
     )
-    Alerts(model.name, AlertsArgs(model, tenant.namespace, after=platform.releases), opts)
+    Alerts(
+        model.name,
+        AlertsArgs(model, tenant.namespace, after=[*platform.releases, tenant]),
+        opts,
+    )
     if pods.restores_cache(model):
         CompileCache(model.name, CompileCacheArgs(pod, tenant.namespace, after=ready), opts)
     Scaling(

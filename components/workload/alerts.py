@@ -17,10 +17,11 @@ from components.workload import names
 
 @dataclass(frozen=True)
 class AlertsArgs:
-    """The model, its namespace, and what has to exist first: Prometheus with its definitions."""
+    """The model, its namespace, and what has to exist first: Prometheus with its definitions, the
+    namespace."""
 
     model: ModelPlan
-    namespace: pulumi.Input[str]
+    namespace: str
     after: Sequence[pulumi.Resource]
 
 

@@ -229,19 +229,42 @@ def test_each_model_waits_for_its_own_node_pool_and_identities() -> None:
         assert f"::identities-{model}-server" in awaited
 
 
-@pytest.mark.parametrize("way", [runs.LOCAL, runs.STREAM, runs.SHARED])
-def test_everything_waits_for_the_cluster_and_uses_its_provider(way: str) -> None:
-    recorded = runs.run(way, minimum=0, warm=1)
-    ready = recorded.one("ConfigMap", "the-cluster-is-ready")
+def awaits(recorded: Recorded, resource: Resource, awaited: Resource) -> bool:
+    """Whether `resource` is made after `awaited`, by whatever lies between."""
     by_urn = {resource.urn: resource for resource in recorded.resources}
 
     def waits(resource: Resource, seen: set[str]) -> bool:
-        if resource.urn == ready.urn:
+        if resource.urn == awaited.urn:
             return True
         ahead = {*resource.dependencies, *sum(resource.property_dependencies.values(), ())}
         fresh = ahead - seen
         return any(waits(by_urn[urn], seen | fresh) for urn in fresh if urn in by_urn)
 
+    return waits(resource, set())
+
+
+@pytest.mark.parametrize("way", [runs.LOCAL, runs.STREAM, runs.SHARED])
+def test_everything_waits_for_the_cluster_and_uses_its_provider(way: str) -> None:
+    recorded = runs.run(way, minimum=0, warm=1)
+    ready = recorded.one("ConfigMap", "the-cluster-is-ready")
     own = [r for r in recorded.resources if r.type.startswith("kubernetes:") and r is not ready]
-    assert [r.name for r in own if not waits(r, set())] == []
+    assert [r.name for r in own if not awaits(recorded, r, ready)] == []
     assert {r.provider for r in own} == {recorded.one("pulumi:providers:kubernetes").urn}
+
+
+@pytest.mark.parametrize("way", [runs.LOCAL, runs.STREAM, runs.SHARED])
+def test_what_lies_in_a_namespace_is_made_after_it(way: str) -> None:
+    """Namespaces are plain text, so that nothing orders them but what is written down."""
+    recorded = runs.run(way, minimum=0, warm=1)
+    made = {
+        r.inputs["metadata"]["name"]: r
+        for r in recorded.resources
+        if r.type == "kubernetes:core/v1:Namespace"
+    }
+    inside = [
+        (resource, made[namespace])
+        for resource in recorded.resources
+        if (namespace := (resource.inputs.get("metadata") or {}).get("namespace")) in made
+    ]
+    assert len(inside) > 20
+    assert [r.name for r, namespace in inside if not awaits(recorded, r, namespace)] == []
