@@ -152,6 +152,8 @@ def _controllers(settings: Settings) -> list[str]:
         "--leader-elect=false",
         "--controllers=*,-bootstrapsigner,-tokencleaner",
         "--use-service-account-credentials=true",
+        # Nodes share this machine: a heartbeat that comes late is a busy machine, no dead node.
+        "--node-monitor-grace-period=5m",
         # One client per controller, made in turn: at the default 20 a second that takes 5 s.
         "--kube-api-qps=200",
         "--kube-api-burst=400",
