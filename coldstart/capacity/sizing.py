@@ -93,7 +93,7 @@ def in_flight_at(rate: float, speed_at: SpeedAt, prompt: Lengths, output: Length
     """
     running = 1.0
     for _ in range(IN_FLIGHT_ROUNDS):
-        speed = speed_at(running)
+        speed = speed_at(round(running))
         stay = speed.prefill_seconds(prompt.mean) + output.mean * speed.tpot_seconds(running)
         running = min(max(1.0, rate * stay), MOST_IN_FLIGHT)
     return running

@@ -216,9 +216,10 @@ def test_a_steady_load_is_not_scaled_up_and_down_for_ever() -> None:
     requests = poisson(2, 2 * 3600, Lengths(1500, 4500), Lengths(300, 900), seed=1)
     speed = replica_speed(plan, "qwen3-8b", *requests.mean_tokens)
     given = from_plan(plan, "qwen3-8b", requests, speed)
-    steady = simulate(given)
-    few = tuple(t for t in given.scaling.triggers if t.name != "in-flight")
-    flapping = simulate(replace(given, scaling=replace(given.scaling, triggers=few)))
+    steady, scaling = simulate(given), given.scaling
+    assert scaling is not None
+    few = tuple(t for t in scaling.triggers if t.name != "in-flight")
+    flapping = simulate(replace(given, scaling=replace(scaling, triggers=few)))
     downs = [sum(e.after < e.before for e in result.events) for result in (steady, flapping)]
     assert 3 * downs[0] < downs[1]
     assert steady.gpu_hours < flapping.gpu_hours
