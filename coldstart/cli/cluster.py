@@ -24,7 +24,12 @@ cluster_app = typer.Typer(
     help="A real Kubernetes control plane (no nodes) on the loopback address.",
 )
 _LEFT = "nothing was left running that was not up before"
-FolderOption = Annotated[Path, typer.Option("--folder", help="Where its state is kept.")]
+FolderOption = Annotated[
+    Path,
+    typer.Option(
+        "--folder", help="Where its state is kept.", show_default=".cache/control-plane here"
+    ),
+]
 
 
 @cluster_app.command(name="up")
