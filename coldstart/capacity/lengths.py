@@ -62,7 +62,9 @@ class Lengths:
             return 0.0
         if self.sigma == 0:
             return 1.0 if limit >= self.mean else 0.0
-        return NormalDist().cdf(math.log(limit / self.mean) / self.sigma + self.sigma / 2)
+        return NormalDist().cdf(
+            (math.log(limit) - math.log(self.mean)) / self.sigma + self.sigma / 2
+        )
 
     def mean_up_to(self, limit: float) -> float:
         """The mean when everything longer is cut at `limit`."""
@@ -70,7 +72,9 @@ class Lengths:
             return 0.0
         if self.sigma == 0:
             return min(self.mean, limit)
-        shorter = NormalDist().cdf(math.log(limit / self.mean) / self.sigma - self.sigma / 2)
+        shorter = NormalDist().cdf(
+            (math.log(limit) - math.log(self.mean)) / self.sigma - self.sigma / 2
+        )
         return self.mean * shorter + limit * (1 - self.share_below(limit))
 
     def scaled(self, factor: float) -> Lengths:
