@@ -259,11 +259,12 @@ DESCRIBED = (
         "should match",
     ),
     invalid(
-        "a group of rules without a name",
+        "a group of rules with an empty name",
         "PrometheusRule",
         (SPEC, "groups", 0, "name"),
-        REMOVED,
-        "spec.groups[0].name: Required value",
+        "",
+        "spec.groups[0].name",
+        "should be at least 1 chars long",
     ),
 )
 """Rows whose definition may be our own or a published one; both must say the same."""
