@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import re
 import shutil
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from coldstart.engine import process
-from coldstart.engine.bundles import BUNDLES, Binary, Bundle, ChangedBinary, ModuleScript
+from coldstart.engine.bundles import BUNDLES, Binary, Bundle, ChangedBinary, ModuleScript, Trim
 from coldstart.engine.lock import locked
 from coldstart.errors import UserError
 
@@ -90,7 +91,7 @@ def _build_into(
         for script in bundle.scripts:
             _install_script(script, repository, workshop, go)
         for copies in workshop.glob("sources-*"):
-            shutil.rmtree(copies)
+            shutil.rmtree(copies) if copies.is_dir() else copies.unlink()
         for mark, text in bundle.marks.items():
             (workshop / mark).write_text(text, encoding="utf-8")
         missing = [b.name for b in bundle.binaries if not (workshop / b.name).is_file()]
@@ -118,33 +119,44 @@ def _build(
     flags = "-s -w"
     if binary.version_symbol:
         flags += f" -X {binary.version_symbol}=v{binary.version}"
+    module = repository / "tools" / binary.module
+    own: list[str] = []
+    sources: list[str | Path] = [binary.package]
+    if isinstance(binary, ChangedBinary):
+        own = _trimmed(binary.trim, module, workshop, go) if binary.trim else []
+        sources = _sources(binary, repository, workshop, go, own)
     command = [
         go[0],
         "build",
         "-mod=readonly",
+        *own,
         "-trimpath",
         f"-tags={','.join(binary.tags)}",
         f"-ldflags={flags}",
         f"-o={workshop / binary.name}",
-        *_sources(binary, repository, workshop, go),
+        *sources,
     ]
     what = f"building {binary.name} {binary.version}".rstrip()
     progress(what)
     watch = _every_few_seconds(progress, what)
-    _go(command, repository / "tools" / binary.module, go[1], _BUILD_DEADLINE_SECONDS, watch)
+    _go(command, module, go[1], _BUILD_DEADLINE_SECONDS, watch)
 
 
 def _sources(
-    binary: Binary, repository: Path, workshop: Path, go: tuple[Path, Mapping[str, str]]
+    binary: ChangedBinary,
+    repository: Path,
+    workshop: Path,
+    go: tuple[Path, Mapping[str, str]],
+    flags: Sequence[str],
 ) -> list[str | Path]:
     """What to build: the package, or changed copies of its files.
 
     Go's overlays may not replace files of published modules; a list of files may lie anywhere.
     """
-    if not isinstance(binary, ChangedBinary) or binary.change is None:
+    if binary.change is None:
         return [binary.package]
     form = "{{.Dir}}{{range .GoFiles}}\n{{.}}{{end}}"
-    command = [go[0], "list", "-mod=readonly", f"-f={form}", binary.package]
+    command = [go[0], "list", "-mod=readonly", *flags, f"-f={form}", binary.package]
     answer = _go(command, repository / "tools" / binary.module, go[1], _GO_DEADLINE_SECONDS)
     folder, *names = answer.stdout.strip().splitlines()
     texts = {name: (Path(folder) / name).read_text(encoding="utf-8") for name in names}
@@ -161,12 +173,55 @@ def _sources(
     return [copies / name for name in names]
 
 
+def _trimmed(
+    trim: Trim, module: Path, workshop: Path, go: tuple[Path, Mapping[str, str]]
+) -> list[str]:
+    """Flags that build with a copy of the module in which the parts are left out."""
+    copies = workshop / f"sources-{Path(trim.source_module).parent.name}"
+    pins = copies.with_suffix(".mod")
+    if not pins.exists():
+        source = _module_folder(trim.source_module, module, go)
+        # Files of the module cache are read-only, and so would be their copies' folders.
+        shutil.copytree(source, copies, copy_function=shutil.copyfile)
+        _leave_out(trim, copies)
+        replace = f"\nreplace {trim.source_module} => {copies}\n"
+        shutil.copyfile(module / "go.sum", copies.with_suffix(".sum"))
+        pins.write_text((module / "go.mod").read_text(encoding="utf-8") + replace, encoding="utf-8")
+    return [f"-modfile={pins}"]
+
+
+def _leave_out(trim: Trim, copies: Path) -> None:
+    for path in (copies, *(path for path in copies.rglob("*") if path.is_dir())):
+        path.chmod(0o755)
+    there = {path.name: path for path in copies.glob(trim.files)}
+    registry = copies / trim.registry
+    text = registry.read_text(encoding="utf-8") if registry.is_file() else ""
+    named = set(re.findall(trim.entry, text))
+    unknown = {*trim.kept_files} - there.keys() | {*trim.kept_entries} - named
+    if unknown:
+        raise BuildError(
+            f"{trim.source_module} has no {', '.join(sorted(unknown))}:"
+            " correct what is kept of it in coldstart/engine/bundles.py"
+        )
+    for name, path in there.items():
+        if name not in trim.kept_files:
+            path.unlink()
+    kept = re.sub(trim.entry, lambda m: m[0] if m[1] in trim.kept_entries else "", text)
+    registry.write_text(kept, encoding="utf-8")
+
+
+def _module_folder(source_module: str, module: Path, go: tuple[Path, Mapping[str, str]]) -> Path:
+    # Once downloaded, a module need not be asked for again; the first time it must be.
+    command = [go[0], "mod", "download", "-json", source_module]
+    answer = _go(command, module, go[1], _BUILD_DEADLINE_SECONDS)
+    return Path(json.loads(answer.stdout)["Dir"])
+
+
 def _install_script(
     script: ModuleScript, repository: Path, workshop: Path, go: tuple[Path, Mapping[str, str]]
 ) -> None:
-    command = [go[0], "list", "-mod=readonly", "-m", "-f={{.Dir}}", script.source_module]
-    answer = _go(command, repository / "tools" / script.module, go[1], _GO_DEADLINE_SECONDS)
-    source = Path(answer.stdout.strip()) / script.path
+    module = repository / "tools" / script.module
+    source = _module_folder(script.source_module, module, go) / script.path
     if not source.is_file():
         raise BuildError(f"{source} is missing from the module {script.source_module}")
     target = workshop / source.name
@@ -243,13 +298,17 @@ def _key(bundle: Bundle, repository: Path) -> str:
     """
     built = (bundle.binaries, bundle.scripts, sorted(bundle.marks.items()))
     content = hashlib.sha256(f"{sys.platform} {platform.machine()} {built}".encode())
-    for module in sorted({binary.module for binary in bundle.binaries}):
-        folder = repository / "tools" / module
-        for pin in ("go.mod", "go.sum"):
-            if not (folder / pin).is_file():
-                raise BuildError(f"{folder / pin} is missing, so the pinned tools cannot be built")
-        for path in sorted([folder / "go.mod", folder / "go.sum", *folder.rglob("*.go")]):
-            content.update(f"\0{path.relative_to(folder)}\0".encode() + path.read_bytes())
+    sources: set[Path] = set()
+    for binary in bundle.binaries:
+        folder = repository / "tools" / binary.module
+        for pin in (folder / "go.mod", folder / "go.sum"):
+            if not pin.is_file():
+                raise BuildError(f"{pin} is missing, so the pinned tools cannot be built")
+            sources.add(pin)
+        if binary.package.startswith("."):
+            sources.update((folder / binary.package).glob("*.go"))
+    for path in sorted(sources):
+        content.update(f"\0{path.relative_to(repository)}\0".encode() + path.read_bytes())
     return content.hexdigest()[:16]
 
 

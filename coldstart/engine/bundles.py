@@ -1,7 +1,8 @@
 """What is built from `tools/`: bundles of binaries that are needed together.
 
-Each released product has a Go module of its own, so that it is built with the dependency versions
-of its own release and not with those of another product.
+What runs in or around a cluster shares one Go module, so that what all of them import (client-go
+above all) is compiled once; Pulumi's CLI, its language host and containerd have modules of their
+own, because they are built with the dependency versions of their own release.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ PINNED_HOST_MARK = "pinned-language-host"
 """A file beside the built host, so that the cache can also be named by COLDSTART_PULUMI."""
 
 _SDK = "github.com/pulumi/pulumi/sdk/v3"
+_CLUSTER = "cluster"
 _PULUMI_TAGS = ("osusergo", "grpcnotrace")
 
 
@@ -54,10 +56,26 @@ class Binary:
 
 
 @dataclass(frozen=True, slots=True)
+class Trim:
+    """Parts of a published module that are left out of a build, with all that only they import."""
+
+    source_module: str
+    files: str
+    """Glob in the module; what matches is left out unless its name is in `kept_files`."""
+    kept_files: tuple[str, ...]
+    registry: str
+    """The file of the module that names the parts."""
+    entry: str
+    """Pattern of one part's entry there; its first group is the name of the part."""
+    kept_entries: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ChangedBinary(Binary):
-    """A program with something in its main package replaced."""
+    """A program with something in its main package replaced, or parts of its module left out."""
 
     change: Change | None = None
+    trim: Trim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +101,17 @@ class Bundle:
     """Small files by name, put beside the binaries."""
 
 
+# KEDA has over sixty kinds of triggers, most with the SDK of a product: half of all it compiles.
+_OTHER_TRIGGERS = Trim(
+    "github.com/kedacore/keda/v2",
+    files="pkg/scalers/*_scaler.go",
+    kept_files=("cron_scaler.go", "external_scaler.go", "prometheus_scaler.go"),
+    registry="pkg/scaling/scalers_builder.go",
+    entry=r'\tcase "([\w-]+)":\n\t\treturn scalers\.New.*\n',
+    kept_entries=("cron", "external", "external-push", "prometheus"),
+)
+
+
 def _pulumi(name: str, module: str, package: str, version: str) -> Binary:
     symbol = f"{_SDK}/go/common/version.Version"
     return Binary(name, module, package, version, symbol, _PULUMI_TAGS)
@@ -90,13 +119,13 @@ def _pulumi(name: str, module: str, package: str, version: str) -> Binary:
 
 def _kubernetes(name: str) -> Binary:
     symbol = "k8s.io/component-base/version.gitVersion"
-    return Binary(name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}", KUBERNETES_VERSION, symbol)
+    return Binary(name, _CLUSTER, f"k8s.io/kubernetes/cmd/{name}", KUBERNETES_VERSION, symbol)
 
 
 def _http_add_on(name: str, change: Change | None = None) -> Binary:
     return ChangedBinary(
         f"keda-http-{name}",
-        "keda-http-add-on",
+        _CLUSTER,
         f"github.com/kedacore/http-add-on/{name}",
         KEDA_HTTP_ADD_ON_VERSION,
         "github.com/kedacore/http-add-on/pkg/build.version",
@@ -107,11 +136,12 @@ def _http_add_on(name: str, change: Change | None = None) -> Binary:
 def _keda(name: str, change: Change | None = None) -> Binary:
     return ChangedBinary(
         f"keda-{name}",
-        "keda",
+        _CLUSTER,
         f"github.com/kedacore/keda/v2/cmd/{name}",
         KEDA_VERSION,
         "github.com/kedacore/keda/v2/version.Version",
         change=change,
+        trim=_OTHER_TRIGGERS,
     )
 
 
@@ -140,13 +170,13 @@ BUNDLES: Mapping[str, Bundle] = {
     "crdcheck": Bundle(
         title="the checker of custom resources",
         cold_build_seconds=60,
-        binaries=(Binary("crdcheck", "crdcheck", "."),),
+        binaries=(Binary("crdcheck", _CLUSTER, "./crdcheck"),),
     ),
     "control-plane": Bundle(
         title="etcd and the Kubernetes control plane",
         cold_build_seconds=300,
         binaries=(
-            Binary("etcd", "etcd", ".", ETCD_VERSION),
+            Binary("etcd", _CLUSTER, "./etcd", ETCD_VERSION),
             _kubernetes("kube-apiserver"),
             _kubernetes("kube-controller-manager"),
             _kubernetes("kube-scheduler"),
@@ -158,7 +188,7 @@ BUNDLES: Mapping[str, Bundle] = {
         binaries=(
             Binary(
                 "kwok",
-                "kwok",
+                _CLUSTER,
                 "sigs.k8s.io/kwok/cmd/kwok",
                 KWOK_VERSION,
                 "sigs.k8s.io/kwok/pkg/consts.Version",
@@ -171,8 +201,8 @@ BUNDLES: Mapping[str, Bundle] = {
         binaries=(
             Binary(
                 "karpenter",
-                "karpenter",
-                ".",
+                _CLUSTER,
+                "./karpenter",
                 KARPENTER_VERSION,
                 "sigs.k8s.io/karpenter/pkg/operator.Version",
             ),
@@ -195,7 +225,7 @@ BUNDLES: Mapping[str, Bundle] = {
         binaries=(
             Binary(
                 "helm",
-                "helm",
+                _CLUSTER,
                 "helm.sh/helm/v4/cmd/helm",
                 HELM_VERSION,
                 "helm.sh/helm/v4/internal/version.version",
@@ -206,9 +236,9 @@ BUNDLES: Mapping[str, Bundle] = {
         title="Karpenter's user data merge and nodeadm",
         cold_build_seconds=210,
         binaries=(
-            Binary("node-texts", "node-texts", "."),
-            Binary("nodeconfig-check", "nodeadm", "./nodeconfig-check"),
-            Binary("nodeadm", "nodeadm", "github.com/awslabs/amazon-eks-ami/nodeadm/cmd/nodeadm"),
+            Binary("node-texts", _CLUSTER, "./node-texts"),
+            Binary("nodeconfig-check", _CLUSTER, "./nodeconfig-check"),
+            Binary("nodeadm", _CLUSTER, "github.com/awslabs/amazon-eks-ami/nodeadm/cmd/nodeadm"),
         ),
     ),
     "containerd": Bundle(

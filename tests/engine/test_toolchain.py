@@ -17,7 +17,7 @@ from coldstart.engine.toolchain import CLI_VERSIONS
 FAKE_GO = """#!/bin/sh
 case "$1" in
 env) echo "${FAKE_GO_VERSION:-go1.26.8}" ;;
-list) echo "%(sdk)s" ;;
+mod) echo '{"Dir": "%(sdk)s"}' ;;
 build)
   echo "build $GOFLAGS $GOTOOLCHAIN" >> %(log)s
   [ -z "$FAKE_GO_FAILS" ] || { echo "no such module" >&2; exit 1; }
