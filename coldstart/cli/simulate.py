@@ -27,10 +27,10 @@ from coldstart.cli.shared import (
 )
 
 if TYPE_CHECKING:
+    from coldstart.capacity.lengths import Lengths
     from coldstart.capacity.speed import EngineSpeed
     from coldstart.planning import StackPlan
     from coldstart.simulation import SimulationInput, SimulationResult, Trace
-    from coldstart.simulation.synthetic import Lengths
 
 STANDARD_INPUT = "-"
 
@@ -209,7 +209,7 @@ def lengths_of(
     plan: StackPlan, name: str, tokens: tuple[int | None, int | None] = (None, None)
 ) -> tuple[Lengths, Lengths]:
     """Of prompts and answers: by the options, else by the model's traffic; refuses neither."""
-    from coldstart.simulation.synthetic import Lengths
+    from coldstart.capacity.lengths import Lengths
 
     traffic = plan.spec.models[name].traffic
     specs = (traffic.prompt_tokens, traffic.output_tokens) if traffic else (None, None)

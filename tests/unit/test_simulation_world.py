@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coldstart.capacity.lengths import Lengths
 from coldstart.capacity.speed import EngineSpeed
 from coldstart.planning import StackPlan, plan_stack
 from coldstart.simulation import (
@@ -26,7 +27,7 @@ from coldstart.simulation import (
 )
 from coldstart.simulation.keda import ScaledObject, Signal, Trigger, Window
 from coldstart.simulation.series import POINTS
-from coldstart.simulation.synthetic import Lengths, burst, poisson
+from coldstart.simulation.synthetic import burst, poisson
 from coldstart.simulation.world import World
 from coldstart.spec import load_stack
 from tests.unit.simulation_scenes import PACE, fixed, trace
