@@ -151,6 +151,8 @@ class NodePool:
             return
         node.doomed = True
         self._lost(list(node.replicas))
+        # Pause pods of the node are evicted with the notice, and look for another at once.
+        self._keep_warm(self._environment.now)
         later(self._environment, self._spec.notice_seconds, partial(self._reclaim, node))
 
     def _reclaim(self, node: Node) -> None:

@@ -45,6 +45,7 @@ class Ledger:
     """What became of the requests: of those served, seconds to the first token and per further one.
 
     NaN stands for requests that were not served, and for the further tokens of an answer of one.
+    `last_end` is the second at which a request that had not been turned away was over.
     """
 
     def __init__(self, trace: Trace, settled: Callable[[], None]) -> None:
@@ -53,6 +54,7 @@ class Ledger:
         self.open = len(trace)
         self.served = self.rejected = self.cut = 0
         self.begun = 0
+        self.last_end: float | None = None
         self.served_prompt_tokens = self.served_output_tokens = 0
         self._settled = settled
 
@@ -262,6 +264,7 @@ class Replica:
         self.running -= 1
         self._reserved -= prompt + output
         self._reserved_prompts -= prompt
+        ledger.last_end = now
         ledger.served += 1
         ledger.served_prompt_tokens += prompt
         ledger.served_output_tokens += output

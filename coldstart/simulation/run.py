@@ -42,7 +42,7 @@ def simulate(
         prompt_tokens=ledger.served_prompt_tokens,
         output_tokens=ledger.served_output_tokens,
         most_waiting=world.recorder.most_waiting,
-        most_ready_replicas=world.recorder.most_ready,
+        most_ready_replicas=world.most_ready,
         most_nodes=world.pool.most,
         cold_starts=dict(world.pool.starts),
         scale_ups=world.recorder.ups,

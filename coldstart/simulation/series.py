@@ -53,7 +53,7 @@ class Recorder:
         self._arrived = 0
         self.events: list[ScaleEvent] = []
         self.ups = self.downs = 0
-        self.most_waiting = self.most_ready = 0
+        self.most_waiting = 0
 
     def start(self) -> None:
         """Record now and from now on; the steps grow, so each asks for the next."""
@@ -87,7 +87,6 @@ class Recorder:
         self._arrived = world.arrived
         waiting = world.most_waiting()
         self.most_waiting = max(self.most_waiting, waiting)
-        self.most_ready = max(self.most_ready, world.ready)
         self._points.append(
             Point(
                 now,

@@ -47,7 +47,7 @@ class World:
         self.recorder = Recorder(self, progress)
         self._next = 0
         self._done = self.environment.event()
-        self.held_requests = self.waiting_peak = 0
+        self.held_requests = self.waiting_peak = self.most_ready = 0
         self._replica_seconds = 0.0
         scaling = given.scaling
         self._controllers = (
@@ -136,6 +136,7 @@ class World:
         hold, now = self.given.hold_seconds or 0.0, self.environment.now
         while self._held and self._held_from[self._held[0]] + hold <= now:
             del self._held_from[self._held.popleft()]
+            self.ledger.last_end = now
             self.ledger.reject()
         if self._held:
             left = self._held_from[self._held[0]] + hold - now
@@ -182,6 +183,8 @@ class World:
             self._new_replica()
         surplus = len(present) - self.wanted
         if surplus > 0:
+            # Of equal ones the newest goes first.
+            present.reverse()
             for replica in sorted(present, key=_removal_order)[:surplus]:
                 self._remove(replica, self.given.replica.drain_seconds)
         self._place_pending()
@@ -203,6 +206,7 @@ class World:
         replica.phase = Phase.READY
         replica.ready_at = self.environment.now
         self._ready.append(replica)
+        self.most_ready = max(self.most_ready, len(self._ready))
         if self._shared:
             replica.pull()
         self._release_held()
@@ -231,6 +235,7 @@ class World:
         lost = replica.abandon()
         self._gone(replica)
         if lost:
+            self.ledger.last_end = self.environment.now
             self.ledger.lose(lost)
 
     def _gone(self, replica: Replica) -> None:
@@ -286,6 +291,11 @@ class World:
         """Requests the proxy knows of: held, waiting and running."""
         return self.holds + len(self._shared or ()) + sum(r.load for r in self.replicas)
 
+    @property
+    def last_in_flight(self) -> float | None:
+        """When the proxy last knew of a request: now, or the end of the last one."""
+        return self.environment.now if self.in_flight else self.ledger.last_end
+
     def most_waiting(self) -> int:
         """Most requests that waited at once since this was asked last, held ones too."""
         most, self.waiting_peak = self.waiting_peak, self.holds + self.queued
@@ -310,8 +320,9 @@ class World:
 def _removal_order(replica: Replica) -> tuple[int, int, float]:
     """Whom the ReplicaSet controller takes first (controller_utils.go, ActivePodsWithRanks).
 
-    Those without a node, then those not ready, then those with company on their node, then the
-    latest ready. Kubernetes compares ages on a logarithmic scale; here the latest goes.
+    Those without a node, then those not ready, then those with company on their node that does not
+    leave already, then the latest ready. Kubernetes compares ages on a logarithmic scale; here the
+    latest goes.
     """
-    company = len(replica.node.replicas) if replica.node else 0
+    company = sum(other.phase in _COUNTED for other in replica.node.replicas) if replica.node else 0
     return replica.phase, -company, -replica.ready_at
