@@ -113,7 +113,15 @@ def simulate(
         plan = planned(root, stack)
         name = model_name(plan, model)
         if trace is not None:
-            found = read(trace, requests_per_second)
+            refuse_made_up(
+                **{
+                    "--requests-per-second": requests_per_second,
+                    "--peak-requests-per-second": peak_requests_per_second,
+                    "--prompt-tokens": prompt_tokens,
+                    "--output-tokens": output_tokens,
+                }
+            )
+            found = read(trace)
         else:
             rates = requests_per_second, peak_requests_per_second
             tokens = prompt_tokens, output_tokens
@@ -125,7 +133,7 @@ def simulate(
             found,
             speed_of(plan, name, found, figures),
             routing=Routing(routing.value),
-            starts_at=moment(starts_at),
+            starts_at=moment(starts_at, found),
             seed=seed,
         )
         with progress_bar() as progress:
@@ -154,12 +162,17 @@ def model_name(plan: StackPlan, model: str | None, option: str = "--model") -> s
     return chosen
 
 
-def read(file: str, requests_per_second: float | None = None) -> Trace:
+def refuse_made_up(**options: float | None) -> None:
+    """Refuse what shapes a made-up trace beside a trace that is given."""
+    for option, value in options.items():
+        if value is not None:
+            refuse(f"{option} {value:g} is for a trace that is made up; leave it or --trace out")
+
+
+def read(file: str) -> Trace:
     """The trace of a file or of standard input."""
     from coldstart.simulation import read_trace
 
-    if requests_per_second is not None:
-        refuse("--trace and --requests-per-second are two traces; give one of them")
     if file == STANDARD_INPUT:
         return read_trace(sys.stdin.buffer)
     return read_trace(Path(file), file)
@@ -253,10 +266,14 @@ def speed_of(
         refuse(f"the speed of a replica: {error}")
 
 
-def moment(text: str | None) -> datetime | None:
-    """An ISO time, in UTC where it names no zone; refuses what is none."""
+def moment(text: str | None, trace: Trace) -> datetime | None:
+    """An ISO time, in UTC where it names no zone; refuses what is none, or a trace that has one."""
     if text is None:
         return None
+    if trace.starts_at is not None:
+        refuse(
+            f"--starts-at: the trace itself starts at {trace.starts_at.isoformat()}; leave it out"
+        )
     try:
         found = datetime.fromisoformat(text)
     except ValueError:

@@ -122,10 +122,11 @@ class NodeInput:
 
 @dataclass(frozen=True, slots=True)
 class SloInput:
-    """What a request must keep: seconds to its first token, seconds per further token."""
+    """What `percentile` of requests must keep: seconds to the first token, and per further one."""
 
     ttft_seconds: float
     tpot_seconds: float
+    percentile: float = 95.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from coldstart.simulation.clock import later
 from coldstart.simulation.controllers import Controllers
 from coldstart.simulation.inputs import Routing, SimulationInput, stream
 from coldstart.simulation.nodes import NodePool
-from coldstart.simulation.replica import Ledger, Phase, Replica
+from coldstart.simulation.replica import Ledger, Phase, Rejection, Replica
 from coldstart.simulation.series import Recorder, ScaleEvent
 
 _LOAD = attrgetter("load")
@@ -48,7 +48,8 @@ class World:
         self._next = 0
         self._done = self.environment.event()
         self.held_requests = self.waiting_peak = self.most_ready = 0
-        self._replica_seconds = 0.0
+        self._replica_seconds = self._unplaced_seconds = 0.0
+        self._seconds_at_max = self._scaled_at = 0.0
         scaling = given.scaling
         self._controllers = (
             Controllers(self, scaling, stream(given.seed, "loops")) if scaling else None
@@ -86,7 +87,7 @@ class World:
         given = self.given
         needed = self.trace.prompt_tokens[request] + self.trace.output_tokens[request]
         if needed > given.replica.max_model_len or needed > given.replica.kv_cache_tokens:
-            self.ledger.reject()
+            self.ledger.reject(Rejection.TOO_LONG)
             return
         ready = self._ready
         if not ready:
@@ -101,14 +102,14 @@ class World:
             if self._limit is not None and self._is_full(
                 self._limit, chosen.waiting, chosen.running
             ):
-                self.ledger.reject()
+                self.ledger.reject(Rejection.QUEUE_FULL)
                 return
             chosen.submit(request)
         elif chosen.running < given.replica.max_num_seqs:
             shared.append(request)
             chosen.pull()
         elif self._limit is not None and len(shared) >= self._limit:
-            self.ledger.reject()
+            self.ledger.reject(Rejection.QUEUE_FULL)
         else:
             shared.append(request)
 
@@ -120,8 +121,11 @@ class World:
     def _hold(self, request: int) -> None:
         """No replica is ready: the proxy keeps the request, where there is one."""
         hold = self.given.hold_seconds
-        if hold is None or (self._limit is not None and len(self._held) >= self._limit):
-            self.ledger.reject()
+        if hold is None:
+            self.ledger.reject(Rejection.NO_REPLICA)
+            return
+        if self._limit is not None and len(self._held) >= self._limit:
+            self.ledger.reject(Rejection.QUEUE_FULL)
             return
         now = self.environment.now
         if not self._held:
@@ -137,7 +141,7 @@ class World:
         while self._held and self._held_from[self._held[0]] + hold <= now:
             del self._held_from[self._held.popleft()]
             self.ledger.last_end = now
-            self.ledger.reject()
+            self.ledger.reject(Rejection.HELD_TOO_LONG)
         if self._held:
             left = self._held_from[self._held[0]] + hold - now
             later(self.environment, left, self._expire)
@@ -172,6 +176,8 @@ class World:
         """What a controller writes into the scale subresource."""
         if replicas == self.wanted:
             return
+        self._seconds_at_max = self.seconds_at_max
+        self._scaled_at = self.environment.now
         self.recorder.scaled(ScaleEvent(self.environment.now, self.wanted, replicas, by))
         self.wanted = replicas
         self._follow()
@@ -195,6 +201,7 @@ class World:
                 seconds = self.pool.place(replica)
                 if seconds is None:
                     return
+                self._unplaced_seconds += self.environment.now - replica.asked_at
                 replica.phase = Phase.STARTING
                 later(self.environment, seconds, partial(self._started, replica))
 
@@ -241,6 +248,8 @@ class World:
     def _gone(self, replica: Replica) -> None:
         if replica.phase in (Phase.READY, Phase.DRAINING):
             self._replica_seconds += self.environment.now - replica.ready_at
+        elif replica.phase is Phase.PENDING:
+            self._unplaced_seconds += self.environment.now - replica.asked_at
         replica.phase = Phase.GONE
         self.replicas.remove(replica)
         self.pool.release(replica)
@@ -310,6 +319,20 @@ class World:
     def ready(self) -> int:
         """Replicas that get requests."""
         return len(self._ready)
+
+    @property
+    def seconds_at_max(self) -> float:
+        """Seconds for which as many replicas were asked for as the autoscaler may."""
+        scaling = self.given.scaling
+        if scaling is None or self.wanted < scaling.max_replicas:
+            return self._seconds_at_max
+        return self._seconds_at_max + self.environment.now - self._scaled_at
+
+    def unplaced_seconds(self) -> float:
+        """Seconds for which replicas found no node, all replicas together."""
+        now = self.environment.now
+        pending = (r.asked_at for r in self.replicas if r.phase is Phase.PENDING)
+        return self._unplaced_seconds + sum(now - asked_at for asked_at in pending)
 
     def replica_seconds(self) -> float:
         """Seconds of replicas that were ready, the draining ones too."""

@@ -64,6 +64,16 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
     assert first != other
 
 
+def test_a_short_last_step_of_the_curves_makes_no_peak_and_the_first_requests_count() -> None:
+    """400.5 s in steps of 2 s end with half a second, in which one request comes."""
+    rows = trace([(second / 2, 10, 1) for second in range(802)])
+    series = simulate(fixed(rows, replica=ReplicaInput(PACE, 4), horizon_seconds=400)).series
+    assert max(point.arrivals_per_second for point in series) == pytest.approx(2.0, rel=0.3)
+    at_once = simulate(fixed(trace([(0.0, 500, 1)] * 3), replica=ReplicaInput(PACE, 4))).series
+    assert at_once[0].ttft_p95_seconds is None
+    assert max(p.ttft_p95_seconds or 0.0 for p in at_once[1:]) == pytest.approx(0.15)
+
+
 def test_curves_are_bounded_and_in_order_and_lose_no_peak() -> None:
     told: list[float] = []
     given_ = fixed(
