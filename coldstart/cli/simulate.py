@@ -268,6 +268,8 @@ def speed_of(
 
 def moment(text: str | None, trace: Trace) -> datetime | None:
     """An ISO time, in UTC where it names no zone; refuses what is none, or a trace that has one."""
+    from coldstart.simulation.trace import YEARS
+
     if text is None:
         return None
     if trace.starts_at is not None:
@@ -278,6 +280,8 @@ def moment(text: str | None, trace: Trace) -> datetime | None:
         found = datetime.fromisoformat(text)
     except ValueError:
         refuse(f"--starts-at: {text!r} is not a time; write for example 2026-03-02T08:00:00Z")
+    if found.year not in YEARS:
+        refuse(f"--starts-at: {text!r} is not of the years {YEARS[0]} to {YEARS[-1]}")
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from itertools import pairwise
 from operator import itemgetter
 
@@ -49,8 +50,8 @@ def print_simulation(
         console.print(line, highlight=False)
     _print_latencies(console, result)
     for line in (
-        *_slowest(result),
-        *_scaling(result),
+        *_slowest(given, result),
+        *_scaling(given, result),
         *_limits(given, result),
         _cost(given, result),
     ):
@@ -87,7 +88,7 @@ def _outcome(result: SimulationResult) -> str:
     return ", ".join(parts) + "; " + ", ".join(waited)
 
 
-def _slowest(result: SimulationResult) -> list[str]:
+def _slowest(given: SimulationInput, result: SimulationResult) -> list[str]:
     """The step of the curves whose first tokens came latest."""
     steps = [
         (after.ttft_p95_seconds, before, after)
@@ -98,14 +99,14 @@ def _slowest(result: SimulationResult) -> list[str]:
         return []
     ttft, before, after = max(steps, key=itemgetter(0))
     return [
-        f"Slowest: who came from {_span(before.seconds)} to {_span(after.seconds)} had a p95 to "
-        f"the first token of {_short(ttft)}; {before.ready_replicas} of "
-        f"{_count(before.wanted_replicas, 'replica')} ready as it began, at most "
+        f"Slowest: who came from {_when(given, before.seconds)} to {_when(given, after.seconds)} "
+        f"had a p95 to the first token of {_short(ttft)}; "
+        f"{_count(before.ready_replicas, 'replica')} ready as it began, at most "
         f"{after.waiting:,} waiting"
     ]
 
 
-def _scaling(result: SimulationResult) -> list[str]:
+def _scaling(given: SimulationInput, result: SimulationResult) -> list[str]:
     starts = ", ".join(
         f"{_count(result.cold_starts[kind], 'start')} on {where}"
         for kind, where in (
@@ -123,7 +124,7 @@ def _scaling(result: SimulationResult) -> list[str]:
     if not result.events:
         return [line]
     steps = ", ".join(
-        f"{event.before} → {event.after} at {_span(event.seconds)} ({event.by})"
+        f"{event.before} → {event.after} at {_when(given, event.seconds)} ({event.by})"
         for event in result.events[:MOST_STEPS]
     )
     more = result.scale_ups + result.scale_downs - len(result.events[:MOST_STEPS])
@@ -148,6 +149,14 @@ def _limits(given: SimulationInput, result: SimulationResult) -> list[str]:
             f"the pool has at most {_count(given.nodes.max_nodes, 'node')}"
         )
     return found
+
+
+def _when(given: SimulationInput, seconds: float) -> str:
+    """By the clock where the trace says it, else from its start."""
+    starts_at = given.trace.starts_at
+    if starts_at is None:
+        return _span(seconds)
+    return (starts_at + timedelta(seconds=seconds)).isoformat(" ", "seconds")
 
 
 def _count(number: int, thing: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def test_a_trace_is_told_in_figures_and_curves() -> None:
     assert done.stderr == ""
 
 
-def told(**overrides: Any) -> str:
+def told(starts_at: datetime | None = None, **overrides: Any) -> str:
     """What is printed of a model with at most two replicas on one node."""
     fields: dict[str, Any] = {
         "nodes": replace(NODES, max_nodes=1),
@@ -47,7 +48,7 @@ def told(**overrides: Any) -> str:
     }
     text = StringIO()
     rows = [(0.0, 500, 400)] * 60 + [(900.0, 5000, 4000)] + [(1000.0, 500, 400)] * 60
-    given = scaled(trace(rows), **fields)
+    given = scaled(replace(trace(rows), starts_at=starts_at), **fields)
     print_simulation(Console(file=text, width=400), "prod", "m", given, simulate(given))
     return text.getvalue()
 
@@ -68,6 +69,9 @@ def test_what_an_engineer_asks_next_is_told_when_it_was_slowest_and_what_stood_i
     assert "0 → 1 at 0.7 s (held request)" in text
     assert "Limit: scaling.max of 2 was asked for during " in text
     assert " for a node, all together; the pool has at most 1 node\n" in text
+    clock = datetime(2026, 3, 2, 8, tzinfo=UTC)
+    assert "Slowest: who came from 2026-03-02 08:1" in told(starts_at=clock)
+    assert "0 → 1 at 2026-03-02 08:00:00+00:00 (held request)" in told(starts_at=clock)
     roomy = told(nodes=NODES, scaling=replace(SLEEPY, max_replicas=4), slo=None)
     assert "for a node" not in roomy
     assert "Objective: none; models.m.slo in the stack file says what is to be kept" in roomy
@@ -128,6 +132,10 @@ BAD = [
     (
         ("eks-dev", *SPEED, *TOKENS, *RATE, "--starts-at", "noon"),
         "--starts-at: 'noon' is not a time",
+    ),
+    (
+        ("eks-dev", *SPEED, *TOKENS, *RATE, "--starts-at", "9999-12-31T23:59Z"),
+        "--starts-at: '9999-12-31T23:59Z' is not of the years 1970 to 8999",
     ),
     (("eks-dev", *TOKENS, *RATE, *SPEED[:3], "0", *SPEED[4:]), "the speed of a replica: "),
     (("eks-dev", *TOKENS, *RATE, *SPEED[:3], "nan", *SPEED[4:]), "the speed of a replica: "),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -53,6 +54,19 @@ REFUSED = [
     (HEADER + "soon,1,1\n", "t.csv:2: column arrival_seconds: 'soon'; expected seconds such as"),
     (HEADER + "1_0,1,1\n", "t.csv:2: column arrival_seconds: '1_0'"),
     (HEADER + "1e99,1,1\n", "t.csv:2: column arrival_seconds: '1e99'; expected at most 31622400 s"),
+    (
+        HEADER + "1767225600,1,1\n",
+        "t.csv:2: column arrival_seconds: '1767225600'; expected at most 31622400 s (a year) from "
+        "the start of the trace; of Unix times take the first one away",
+    ),
+    (
+        HEADER + "9999-12-31T23:59:59Z,1,1\n",
+        "t.csv:2: column arrival_seconds: '9999-12-31T23:59:59Z'; expected seconds such as 12.5, "
+        "or ISO times of the years 1970 to 8999",
+    ),
+    (HEADER.replace(",", ";") + "0;1;1\n", "t.csv:1: columns separated by semicolons; expected co"),
+    (HEADER.replace(",", "\t") + "0\t1\t1\n", "t.csv:1: columns separated by tabs; expected com"),
+    (gzip.compress(HEADER.encode()), "t.csv:1: gzip; expected CSV text: zcat FILE | coldstart"),
     (
         HEADER + "5,1,1\n4.5,1,1\n",
         "t.csv:3: column arrival_seconds: '4.5' is 0.5 s before the line above; expected lines "
