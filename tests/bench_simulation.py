@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 
+from coldstart.capacity.lengths import Lengths
 from coldstart.capacity.speed import EngineSpeed
 from coldstart.simulation import (
     NodeInput,
@@ -20,7 +21,7 @@ from coldstart.simulation import (
     simulate,
 )
 from coldstart.simulation.keda import ScaledObject, Signal, Trigger
-from coldstart.simulation.synthetic import Lengths, poisson
+from coldstart.simulation.synthetic import poisson
 
 REQUESTS = 1_000_000
 ROUNDS = 3

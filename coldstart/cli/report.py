@@ -110,7 +110,7 @@ def _simulated(
     for name in names:
         found = read(file) if file is not None else _made_up(plan, name)
         speed = speed_of(plan, name, found)
-        given = from_plan(plan, name, found, speed, starts_at=moment(starts_at), seed=SEED)
+        given = from_plan(plan, name, found, speed, starts_at=moment(starts_at, found), seed=SEED)
         with progress_bar() as progress:
             results[name] = play(given, progress)
         words[name] = (

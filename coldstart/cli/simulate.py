@@ -27,10 +27,10 @@ from coldstart.cli.shared import (
 )
 
 if TYPE_CHECKING:
+    from coldstart.capacity.lengths import Lengths
     from coldstart.capacity.speed import EngineSpeed
     from coldstart.planning import StackPlan
     from coldstart.simulation import SimulationInput, SimulationResult, Trace
-    from coldstart.simulation.synthetic import Lengths
 
 STANDARD_INPUT = "-"
 
@@ -113,7 +113,15 @@ def simulate(
         plan = planned(root, stack)
         name = model_name(plan, model)
         if trace is not None:
-            found = read(trace, requests_per_second)
+            refuse_made_up(
+                **{
+                    "--requests-per-second": requests_per_second,
+                    "--peak-requests-per-second": peak_requests_per_second,
+                    "--prompt-tokens": prompt_tokens,
+                    "--output-tokens": output_tokens,
+                }
+            )
+            found = read(trace)
         else:
             rates = requests_per_second, peak_requests_per_second
             tokens = prompt_tokens, output_tokens
@@ -125,7 +133,7 @@ def simulate(
             found,
             speed_of(plan, name, found, figures),
             routing=Routing(routing.value),
-            starts_at=moment(starts_at),
+            starts_at=moment(starts_at, found),
             seed=seed,
         )
         with progress_bar() as progress:
@@ -154,12 +162,17 @@ def model_name(plan: StackPlan, model: str | None, option: str = "--model") -> s
     return chosen
 
 
-def read(file: str, requests_per_second: float | None = None) -> Trace:
+def refuse_made_up(**options: float | None) -> None:
+    """Refuse what shapes a made-up trace beside a trace that is given."""
+    for option, value in options.items():
+        if value is not None:
+            refuse(f"{option} {value:g} is for a trace that is made up; leave it or --trace out")
+
+
+def read(file: str) -> Trace:
     """The trace of a file or of standard input."""
     from coldstart.simulation import read_trace
 
-    if requests_per_second is not None:
-        refuse("--trace and --requests-per-second are two traces; give one of them")
     if file == STANDARD_INPUT:
         return read_trace(sys.stdin.buffer)
     return read_trace(Path(file), file)
@@ -209,7 +222,7 @@ def lengths_of(
     plan: StackPlan, name: str, tokens: tuple[int | None, int | None] = (None, None)
 ) -> tuple[Lengths, Lengths]:
     """Of prompts and answers: by the options, else by the model's traffic; refuses neither."""
-    from coldstart.simulation.synthetic import Lengths
+    from coldstart.capacity.lengths import Lengths
 
     traffic = plan.spec.models[name].traffic
     specs = (traffic.prompt_tokens, traffic.output_tokens) if traffic else (None, None)
@@ -253,14 +266,22 @@ def speed_of(
         refuse(f"the speed of a replica: {error}")
 
 
-def moment(text: str | None) -> datetime | None:
-    """An ISO time, in UTC where it names no zone; refuses what is none."""
+def moment(text: str | None, trace: Trace) -> datetime | None:
+    """An ISO time, in UTC where it names no zone; refuses what is none, or a trace that has one."""
+    from coldstart.simulation.trace import YEARS
+
     if text is None:
         return None
+    if trace.starts_at is not None:
+        refuse(
+            f"--starts-at: the trace itself starts at {trace.starts_at.isoformat()}; leave it out"
+        )
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
         refuse(f"--starts-at: {text!r} is not a time; write for example 2026-03-02T08:00:00Z")
+    if found.year not in YEARS:
+        refuse(f"--starts-at: {text!r} is not of the years {YEARS[0]} to {YEARS[-1]}")
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 

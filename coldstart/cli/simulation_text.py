@@ -1,8 +1,11 @@
-"""A simulation as text for people: figures, then curves over time."""
+"""A simulation as text for people: the verdict, figures, then curves over time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
+from itertools import pairwise
+from operator import itemgetter
 
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +19,15 @@ CURVE_COLUMNS = 60
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
+MOST_STEPS = 8
+_REASONS = {
+    "tooLong": "longer than the engine takes",
+    "noReplica": "while no replica was ready and no proxy keeps requests",
+    "heldTooLong": "held as long as the proxy does, in vain",
+    "queueFull": "at a full queue",
+}
+
+
 def print_simulation(
     console: Console,
     stack: str,
@@ -23,32 +35,132 @@ def print_simulation(
     given: SimulationInput,
     result: SimulationResult,
 ) -> None:
-    """Requests, latencies, scaling, cost, and the state over time."""
-    requests = result.requests
+    """Whether the objective was kept, who was not served and why, then the figures behind it."""
     console.print(
         Text(
-            f"{model} of {stack}: {requests.arrived:,} requests in "
+            f"{model} of {stack}: {_count(result.requests.arrived, 'request')} in "
             f"{_span(given.trace.seconds)}, over after {_span(result.seconds)}",
             style="bold",
         )
     )
-    console.print(
-        f"served {requests.served:,}, rejected {requests.rejected:,}, cut {requests.cut:,}, "
-        f"unfinished {requests.unfinished:,}; {requests.held:,} were held for a first replica, "
-        f"at most {result.most_waiting:,} waited at once",
-        highlight=False,
-    )
+    for line in (
+        _objective(model, given, result),
+        _outcome(result),
+    ):
+        console.print(line, highlight=False)
     _print_latencies(console, result)
-    _print_objective(console, given, result)
-    starts = ", ".join(f"{count} {kind}" for kind, count in result.cold_starts.items())
-    console.print(
-        f"Scaling: {result.scale_ups} up, {result.scale_downs} down; at most "
-        f"{result.most_ready_replicas} replicas on {result.most_nodes} nodes; "
-        f"starts by node: {starts}",
-        highlight=False,
-    )
-    _print_cost(console, given, result)
+    for line in (
+        *_slowest(given, result),
+        *_scaling(given, result),
+        *_limits(given, result),
+        _cost(given, result),
+    ):
+        console.print(line, highlight=False)
     _print_curves(console, result)
+
+
+def _objective(model: str, given: SimulationInput, result: SimulationResult) -> str:
+    if given.slo is None or result.slo_share is None:
+        return f"Objective: none; models.{model}.slo in the stack file says what is to be kept"
+    verdict = "kept" if result.slo_share * 100 >= given.slo.percentile else "missed"
+    return (
+        f"Objective {verdict}: {result.slo_share:.2%} of all requests, {given.slo.percentile:g}% "
+        f"are to, had their first token within {_short(given.slo.ttft_seconds)} and further ones "
+        f"within {_short(given.slo.tpot_seconds)} each"
+    )
+
+
+def _outcome(result: SimulationResult) -> str:
+    requests = result.requests
+    parts = [f"Served: {requests.served:,}, {requests.served / requests.arrived:.2%} of all"]
+    parts += [
+        f"{count:,} rejected {_REASONS[reason]}"
+        for reason, count in result.rejections.items()
+        if count
+    ]
+    if requests.cut:
+        parts.append(f"{requests.cut:,} cut off when their replica left")
+    if requests.unfinished:
+        parts.append(f"{requests.unfinished:,} not finished at the end")
+    waited = [f"at most {result.most_waiting:,} waited at once"]
+    if requests.held:
+        waited.append(f"{requests.held:,} were held until a replica was ready")
+    return ", ".join(parts) + "; " + ", ".join(waited)
+
+
+def _slowest(given: SimulationInput, result: SimulationResult) -> list[str]:
+    """The step of the curves whose first tokens came latest."""
+    steps = [
+        (after.ttft_p95_seconds, before, after)
+        for before, after in pairwise(result.series)
+        if after.ttft_p95_seconds is not None
+    ]
+    if not steps:
+        return []
+    ttft, before, after = max(steps, key=itemgetter(0))
+    return [
+        f"Slowest: who came from {_when(given, before.seconds)} to {_when(given, after.seconds)} "
+        f"had a p95 to the first token of {_short(ttft)}; "
+        f"{_count(before.ready_replicas, 'replica')} ready as it began, at most "
+        f"{after.waiting:,} waiting"
+    ]
+
+
+def _scaling(given: SimulationInput, result: SimulationResult) -> list[str]:
+    starts = ", ".join(
+        f"{_count(result.cold_starts[kind], 'start')} on {where}"
+        for kind, where in (
+            ("first", "the first node of an empty pool"),
+            ("fresh", "a fresh node"),
+            ("warm", "a node with the image"),
+        )
+        if result.cold_starts[kind]
+    )
+    line = (
+        f"Scaling: {result.scale_ups} up, {result.scale_downs} down; at most "
+        f"{_count(result.most_ready_replicas, 'replica')} ready on "
+        f"{_count(result.most_nodes, 'node')}; {starts or 'no start'}"
+    )
+    if not result.events:
+        return [line]
+    steps = ", ".join(
+        f"{event.before} → {event.after} at {_when(given, event.seconds)} ({event.by})"
+        for event in result.events[:MOST_STEPS]
+    )
+    more = result.scale_ups + result.scale_downs - len(result.events[:MOST_STEPS])
+    return [
+        line,
+        f"Steps: {steps}" + (f", and {more:,} more (--json has up to 1,000)" if more else ""),
+    ]
+
+
+def _limits(given: SimulationInput, result: SimulationResult) -> list[str]:
+    """What stood in the way of more replicas."""
+    found = []
+    scaling = given.scaling
+    if scaling and scaling.max_replicas > scaling.min_replicas and result.seconds_at_max:
+        found.append(
+            f"Limit: scaling.max of {scaling.max_replicas} was asked for during "
+            f"{result.seconds_at_max / result.seconds:.0%} of the time"
+        )
+    if result.unplaced_seconds:
+        found.append(
+            f"Limit: replicas waited {_span(result.unplaced_seconds)} for a node, all together; "
+            f"the pool has at most {_count(given.nodes.max_nodes, 'node')}"
+        )
+    return found
+
+
+def _when(given: SimulationInput, seconds: float) -> str:
+    """By the clock where the trace says it, else from its start."""
+    starts_at = given.trace.starts_at
+    if starts_at is None:
+        return _span(seconds)
+    return (starts_at + timedelta(seconds=seconds)).isoformat(" ", "seconds")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
 def _print_latencies(console: Console, result: SimulationResult) -> None:
@@ -72,29 +184,17 @@ def _short(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else format_seconds(seconds)
 
 
-def _print_objective(console: Console, given: SimulationInput, result: SimulationResult) -> None:
-    if given.slo is None or result.slo_share is None:
-        return
-    console.print(
-        f"Objective: {result.slo_share:.2%} of all requests had their first token within "
-        f"{_short(given.slo.ttft_seconds)} and further ones within "
-        f"{_short(given.slo.tpot_seconds)} each",
-        highlight=False,
-    )
-
-
-def _print_cost(console: Console, given: SimulationInput, result: SimulationResult) -> None:
+def _cost(given: SimulationInput, result: SimulationResult) -> str:
     text = (
         f"Paid: {result.node_hours:.2f} node hours, {result.gpu_hours:.2f} GPU hours, of which "
         f"{result.ready_gpu_hours:.2f} ready to serve"
     )
     if result.cost_usd is None:
-        text += "; no price is known"
-    else:
-        text += f"; {result.cost_usd:.2f} USD at {given.nodes.usd_per_node_hour:.2f} an hour"
-        if result.usd_per_million_output_tokens is not None:
-            text += f", {result.usd_per_million_output_tokens:.2f} per million output tokens"
-    console.print(text, highlight=False)
+        return text + "; no price is known"
+    text += f"; {result.cost_usd:.2f} USD at {given.nodes.usd_per_node_hour:.2f} an hour"
+    if result.usd_per_million_output_tokens is not None:
+        text += f", {result.usd_per_million_output_tokens:.2f} per million output tokens"
+    return text
 
 
 def _print_curves(console: Console, result: SimulationResult) -> None:

@@ -73,6 +73,8 @@ class Controllers:
 
     def _poll(self) -> None:
         world = self._world
+        if self._pushes and world.last_in_flight is not None:
+            self._keda.noted(world.last_in_flight)
         world.scale(self._keda.poll(world.environment.now, world.wanted, self._values()), KEDA)
 
     def _push(self) -> None:
@@ -83,6 +85,6 @@ class Controllers:
 
     def _sync(self) -> None:
         world = self._world
-        if world.wanted:
-            metrics = self._keda.metrics(self._values(), world.wanted)
-            world.scale(self._hpa.reconcile(world.environment.now, world.wanted, metrics), HPA)
+        # At zero the HPA looks at the replicas and asks for no metric.
+        metrics = self._keda.metrics(self._values(), world.wanted) if world.wanted else ()
+        world.scale(self._hpa.reconcile(world.environment.now, world.wanted, metrics), HPA)

@@ -69,8 +69,6 @@ def from_plan(
     if usd_per_node_hour is None:
         price = known_catalog.price(plan.spec.region, model.expected_instance_type)
         usd_per_node_hour = price.on_demand_usd_per_hour if price else None
-    pool = plan.pools[model.pool]
-    instance = known_catalog.instance(model.expected_instance_type)
     spec = plan.spec.models[model_name]
     slo, scaling = spec.slo, scaled_object(model)
     crons = cron_triggers(
@@ -82,19 +80,11 @@ def from_plan(
     wake = model.scaling.wake
     return SimulationInput(
         trace=trace,
-        replica=ReplicaInput(
-            speed=speed,
-            max_num_seqs=model.fit.max_num_seqs,
-            kv_cache_tokens=model.fit.kv_cache_tokens,
-            max_model_len=model.fit.max_model_len,
-            removal_seconds=model.drain.endpoint_removal_seconds,
-            drain_seconds=model.drain.endpoint_removal_seconds
-            + model.drain.shutdown_timeout_seconds,
-        ),
+        replica=_replica(model, speed),
         nodes=_nodes(
             model,
-            pool,
-            instance.accelerator_count,
+            plan.pools[model.pool],
+            known_catalog.instance(model.expected_instance_type).accelerator_count,
             usd_per_node_hour,
             _start_spread(model) if start_p95_over_p50 is None else start_p95_over_p50,
             interruptions_per_node_hour,
@@ -103,7 +93,7 @@ def from_plan(
         initial_replicas=model.scaling.min_replicas,
         routing=routing,
         hold_seconds=wake.hold_seconds if wake else None,
-        slo=SloInput(slo.ttft, slo.tpot) if slo else None,
+        slo=SloInput(slo.ttft, slo.tpot, slo.percentile) if slo else None,
         seed=seed,
     )
 
@@ -168,6 +158,18 @@ def _signal(name: str) -> Signal:
             f"trigger {name!r} measures what the simulation does not know; it knows "
             f"{', '.join(Signal)}"
         ) from None
+
+
+def _replica(model: ModelPlan, speed: EngineSpeed) -> ReplicaInput:
+    removal_seconds = model.drain.endpoint_removal_seconds
+    return ReplicaInput(
+        speed=speed,
+        max_num_seqs=model.fit.max_num_seqs,
+        kv_cache_tokens=model.fit.kv_cache_tokens,
+        max_model_len=model.fit.max_model_len,
+        removal_seconds=removal_seconds,
+        drain_seconds=removal_seconds + model.drain.shutdown_timeout_seconds,
+    )
 
 
 def _nodes(

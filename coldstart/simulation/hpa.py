@@ -91,14 +91,15 @@ class _Stamped:
 def proposed_replicas(metric: ExternalMetric, replicas: int) -> int | None:
     """One metric's proposal: AverageValue, so the sum over the target (KEDA's metricType default).
 
-    Within the tolerance of what there is, it stays (GetExternalPerPodMetricReplicas). None for a
-    metric that could not be read. Quantities are whole thousandths, as the API carries them.
+    Within the tolerance of what there is, it stays (GetExternalPerPodMetricReplicas). The ratio is
+    over status.replicas: while a model wakes and has no pod yet it is infinite, and no tolerance
+    holds. None for a metric that could not be read. Quantities are whole thousandths, as KEDA
+    writes them (quantityFromFloat64).
     """
     if metric.value is None:
         return None
     usage, target = round(metric.value * 1000), round(metric.target * 1000)
-    ratio = usage / (target * replicas)
-    if 1.0 - TOLERANCE <= ratio <= 1.0 + TOLERANCE:
+    if replicas and 1.0 - TOLERANCE <= usage / (target * replicas) <= 1.0 + TOLERANCE:
         return replicas
     return min(_MOST, math.ceil(usage / target))
 
@@ -115,48 +116,36 @@ def of_all_metrics(metrics: Sequence[ExternalMetric], replicas: int) -> int | No
     return max(known)
 
 
-def up_limit(
+def step_limit(
     replicas: int,
     added: Sequence[_Stamped],
     removed: Sequence[_Stamped],
     rules: ScalingRules,
     now: float,
+    *,
+    up: bool,
 ) -> int:
-    """Most replicas that the policies allow (calculateScaleUpLimitWithScalingRules)."""
+    """Most replicas, or going down fewest, that the policies allow.
+
+    calculateScaleUpLimitWithScalingRules and calculateScaleDownLimitWithBehaviors.
+    """
     if rules.select is Select.DISABLED:
         return replicas
-    choose, found = (min, _MOST) if rules.select is Select.MIN else (max, _LEAST)
+    highest = up is not (rules.select is Select.MIN)
+    choose, found = (max, _LEAST) if highest else (min, _MOST)
     for policy in rules.policies:
         start = _at_period_start(replicas, added, removed, policy, now)
-        if policy.type is PolicyType.PODS:
-            allowed = start + policy.value
-        else:
-            # Rounded up, since a small fleet would otherwise never grow.
-            allowed = math.ceil(start * (1 + policy.value / 100))
-        found = choose(found, allowed)
+        found = choose(found, _allowed(policy, start, up=up))
     return found
 
 
-def down_limit(
-    replicas: int,
-    added: Sequence[_Stamped],
-    removed: Sequence[_Stamped],
-    rules: ScalingRules,
-    now: float,
-) -> int:
-    """Fewest replicas that the policies allow (calculateScaleDownLimitWithBehaviors)."""
-    if rules.select is Select.DISABLED:
-        return replicas
-    # The smallest change is what leaves most replicas.
-    choose, found = (max, _LEAST) if rules.select is Select.MIN else (min, _MOST)
-    for policy in rules.policies:
-        start = _at_period_start(replicas, added, removed, policy, now)
-        if policy.type is PolicyType.PODS:
-            allowed = start - policy.value
-        else:
-            allowed = int(start * (1 - policy.value / 100))
-        found = choose(found, allowed)
-    return found
+def _allowed(policy: Policy, start: int, *, up: bool) -> int:
+    if policy.type is PolicyType.PODS:
+        return start + policy.value if up else start - policy.value
+    if up:
+        # Rounded up, since a small fleet would otherwise never grow.
+        return math.ceil(start * (1 + policy.value / 100))
+    return int(start * (1 - policy.value / 100))
 
 
 def _at_period_start(
@@ -234,13 +223,14 @@ class Hpa:
 
     def limited(self, now: float, replicas: int, desired: int) -> int:
         """Within policies and bounds (convertDesiredReplicasWithBehaviorRate)."""
-        if desired > replicas:
-            limit = up_limit(replicas, self._added, self._removed, self.behavior.up, now)
+        if desired == replicas:
+            return desired
+        up = desired > replicas
+        rules = self.behavior.up if up else self.behavior.down
+        limit = step_limit(replicas, self._added, self._removed, rules, now, up=up)
+        if up:
             return min(desired, self.max_replicas, max(limit, replicas))
-        if desired < replicas:
-            limit = down_limit(replicas, self._added, self._removed, self.behavior.down, now)
-            return max(desired, self.min_replicas, min(limit, replicas))
-        return desired
+        return max(desired, self.min_replicas, min(limit, replicas))
 
     def _store(self, now: float, replicas: int, desired: int) -> None:
         """Remember a change, in the place of one that counts no more (storeScaleEvent).

@@ -19,6 +19,9 @@ PUSH_SECONDS = 0.7
 SPOT_NOTICE_SECONDS = 120.0
 """What EC2 gives (EC2 user guide, Spot Instance interruption notices)."""
 
+LEAST_TARGET = 0.001
+"""A target is a positive quantity in whole thousandths (ValidateHorizontalPodAutoscaler)."""
+
 
 def stream(seed: int, purpose: str) -> Random:
     """Random numbers of their own for each purpose, so that one draw more shifts no other."""
@@ -119,10 +122,11 @@ class NodeInput:
 
 @dataclass(frozen=True, slots=True)
 class SloInput:
-    """What a request must keep: seconds to its first token, seconds per further token."""
+    """What `percentile` of requests must keep: seconds to the first token, and per further one."""
 
     ttft_seconds: float
     tpot_seconds: float
+    percentile: float = 95.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +169,23 @@ class SimulationInput:
                 f"min_replicas {self.scaling.min_replicas} exceeds max_replicas "
                 f"{self.scaling.max_replicas}"
             )
-        if min(self.scrape_seconds, self.sync_seconds) <= 0:
+        if not (self.scrape_seconds > 0 and self.sync_seconds > 0):
             raise SimulationError("scrape_seconds and sync_seconds must be above 0")
+        if self.scaling:
+            _check_scaling(self.scaling)
 
     @property
     def end_seconds(self) -> float:
         """When the autoscaler may stop: the horizon, never before the last arrival."""
         return max(self.trace.seconds, self.horizon_seconds or 0.0)
+
+
+def _check_scaling(scaling: ScaledObject) -> None:
+    if not scaling.polling_seconds > 0:
+        raise SimulationError(f"polling_seconds {scaling.polling_seconds:g} must be above 0")
+    for trigger in scaling.triggers:
+        if not trigger.target >= LEAST_TARGET:
+            raise SimulationError(
+                f"trigger {trigger.name!r}: target {trigger.target:g} must be at least "
+                f"{LEAST_TARGET:g}, the smallest quantity the HPA is given"
+            )

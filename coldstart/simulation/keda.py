@@ -19,8 +19,8 @@ class Signal(StrEnum):
     """What a trigger measures, over all replicas together.
 
     `waiting` requests, percent of `kv-cache` and requests `in-flight`, waiting or running, are
-    scraped from replicas, `concurrency` is what
-    the waking proxy holds and has passed on, `cron` the replicas a schedule asks for.
+    scraped from replicas, `concurrency` is what the waking proxy holds and has passed on, `cron`
+    the replicas a schedule asks for.
     """
 
     WAITING = "waiting"
@@ -135,6 +135,15 @@ class Keda:
             self.last_active = now
         return replicas
 
+    def noted(self, at: float) -> None:
+        """Requests were in flight at this moment, while replicas ran.
+
+        A push scaler does not wait for a poll: the add-on streams its activity every 200 ms, and
+        each message counts (http-add-on v0.15.0, scaler/handlers.go, StreamIsActive; KEDA's
+        startPushScalers).
+        """
+        self.last_active = at if self.last_active is None else max(at, self.last_active)
+
     def _rest(self, now: float, replicas: int, failed: bool) -> int:
         spec = self.spec
         if failed and (spec.fallback is None or spec.fallback.replicas != 0):
@@ -182,8 +191,10 @@ class Keda:
 def scheduled(windows: Sequence[Window], now: float) -> float:
     """What a cron trigger says: its replicas inside the window, 0 outside (GetMetricsAndActivity).
 
-    Overlapping windows are triggers of their own in KEDA, whose maximum counts.
+    A window holds its first moment and not its last: inside is where the end comes before the next
+    start, and the next start is always later than now. Overlapping windows are triggers of their
+    own in KEDA, whose maximum counts.
     """
     return float(
-        max((w.replicas for w in windows if w.start_seconds < now < w.end_seconds), default=0)
+        max((w.replicas for w in windows if w.start_seconds <= now < w.end_seconds), default=0)
     )

@@ -9,10 +9,10 @@ from random import Random
 
 from simpy import Environment
 
+from coldstart.capacity.lengths import Z95
 from coldstart.simulation.clock import later
 from coldstart.simulation.inputs import NodeInput
 from coldstart.simulation.replica import Replica
-from coldstart.simulation.synthetic import NORMAL_95
 
 ALWAYS = -math.inf
 HOUR_SECONDS = 3600.0
@@ -49,7 +49,7 @@ class NodePool:
     ) -> None:
         self._environment, self._spec, self._rng = environment, spec, rng
         self._lost, self._room = lost, room
-        self._spread = math.log(spec.start_p95_over_p50) / NORMAL_95
+        self._spread = math.log(spec.start_p95_over_p50) / Z95
         self._nodes: list[Node] = []
         self._ended_seconds = 0.0
         self.most = 0
@@ -151,6 +151,8 @@ class NodePool:
             return
         node.doomed = True
         self._lost(list(node.replicas))
+        # Pause pods of the node are evicted with the notice, and look for another at once.
+        self._keep_warm(self._environment.now)
         later(self._environment, self._spec.notice_seconds, partial(self._reclaim, node))
 
     def _reclaim(self, node: Node) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
@@ -41,10 +41,24 @@ class Phase(IntEnum):
     GONE = 4
 
 
+class Rejection(StrEnum):
+    """Why a request was turned away before a replica began.
+
+    It does not fit into the engine's context or cache, no replica was ready and no proxy keeps
+    requests, the proxy kept it as long as it does, or as many waited as may.
+    """
+
+    TOO_LONG = "tooLong"
+    NO_REPLICA = "noReplica"
+    HELD_TOO_LONG = "heldTooLong"
+    QUEUE_FULL = "queueFull"
+
+
 class Ledger:
     """What became of the requests: of those served, seconds to the first token and per further one.
 
     NaN stands for requests that were not served, and for the further tokens of an answer of one.
+    `last_end` is the second at which a request that had not been turned away was over.
     """
 
     def __init__(self, trace: Trace, settled: Callable[[], None]) -> None:
@@ -52,14 +66,17 @@ class Ledger:
         self.tpot = array("d", [float("nan")]) * len(trace)
         self.open = len(trace)
         self.served = self.rejected = self.cut = 0
+        self.rejections = dict.fromkeys(Rejection, 0)
         self.begun = 0
+        self.last_end: float | None = None
         self.served_prompt_tokens = self.served_output_tokens = 0
         self._settled = settled
 
-    def reject(self, count: int = 1) -> None:
-        """Requests that were turned away before a replica began."""
-        self.rejected += count
-        self.close(count)
+    def reject(self, reason: Rejection) -> None:
+        """A request is turned away before a replica began."""
+        self.rejected += 1
+        self.rejections[reason] += 1
+        self.close(1)
 
     def lose(self, count: int) -> None:
         """Requests that a replica had and did not finish."""
@@ -96,6 +113,7 @@ class Replica:
         "_tokens",
         "_tokens_at",
         "_version",
+        "asked_at",
         "drained",
         "leaves_at",
         "load",
@@ -134,6 +152,7 @@ class Replica:
         self._version = 0
         self.load = self.running = 0
         self.phase = Phase.PENDING
+        self.asked_at = environment.now
         self.ready_at = self.leaves_at = 0.0
         self.node: Node | None = None
 
@@ -262,6 +281,7 @@ class Replica:
         self.running -= 1
         self._reserved -= prompt + output
         self._reserved_prompts -= prompt
+        ledger.last_end = now
         ledger.served += 1
         ledger.served_prompt_tokens += prompt
         ledger.served_output_tokens += output

@@ -44,10 +44,13 @@ class SimulationResult:
 
     `gpu_hours` are those of the nodes that were paid for, `ready_gpu_hours` those of replicas that
     could serve. `slo_share` is the share of all requests that were served and kept the objective,
-    None without one. Cold starts are counted by node: the first of an empty pool, fresh, warm.
+    None without one. `rejections` are the rejected ones by reason (Rejection). Cold starts are
+    counted by node: the first of an empty pool, fresh, warm. `seconds_at_max` is how long as many
+    replicas were asked for as may be, `unplaced_seconds` how long replicas, added up, had no node.
     """
 
     requests: Requests
+    rejections: dict[str, int]
     ttft_seconds: Percentiles | None
     tpot_seconds: Percentiles | None
     slo_share: float | None
@@ -60,6 +63,8 @@ class SimulationResult:
     cold_starts: dict[str, int]
     scale_ups: int
     scale_downs: int
+    seconds_at_max: float
+    unplaced_seconds: float
     node_hours: float
     gpu_hours: float
     ready_gpu_hours: float

@@ -35,6 +35,7 @@ def simulate(
             cut=ledger.cut,
             unfinished=ledger.open,
         ),
+        rejections={str(reason): count for reason, count in ledger.rejections.items()},
         ttft_seconds=percentiles(ledger.ttft),
         tpot_seconds=percentiles(ledger.tpot),
         slo_share=_slo_share(ledger, given.slo, len(given.trace)),
@@ -42,11 +43,13 @@ def simulate(
         prompt_tokens=ledger.served_prompt_tokens,
         output_tokens=ledger.served_output_tokens,
         most_waiting=world.recorder.most_waiting,
-        most_ready_replicas=world.recorder.most_ready,
+        most_ready_replicas=world.most_ready,
         most_nodes=world.pool.most,
         cold_starts=dict(world.pool.starts),
         scale_ups=world.recorder.ups,
         scale_downs=world.recorder.downs,
+        seconds_at_max=world.seconds_at_max,
+        unplaced_seconds=world.unplaced_seconds(),
         node_hours=node_hours,
         gpu_hours=node_hours * nodes.gpus_per_node,
         ready_gpu_hours=world.replica_seconds() / HOUR_SECONDS * nodes.gpus_per_replica,
@@ -59,9 +62,12 @@ def simulate(
 def _with_ttft(
     points: Sequence[Point], arrivals: Sequence[float], ledger: Ledger
 ) -> tuple[Point, ...]:
-    """Each point with the time to first token of the requests that came since the one before."""
-    found, begin = [], 0
-    for point in points:
+    """Each point with the time to first token of the requests that came since the one before.
+
+    The first point is the state before anything came.
+    """
+    found, begin = list(points[:1]), 0
+    for point in points[1:]:
         end = bisect_right(arrivals, point.seconds, begin)
         measured = percentiles(ledger.ttft[begin:end])
         found.append(replace(point, ttft_p95_seconds=measured.p95 if measured else None))

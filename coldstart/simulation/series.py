@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from coldstart.simulation.clock import later
@@ -53,7 +53,7 @@ class Recorder:
         self._arrived = 0
         self.events: list[ScaleEvent] = []
         self.ups = self.downs = 0
-        self.most_waiting = self.most_ready = 0
+        self.most_waiting = 0
 
     def start(self) -> None:
         """Record now and from now on; the steps grow, so each asks for the next."""
@@ -71,9 +71,13 @@ class Recorder:
             self.events.append(event)
 
     def finish(self) -> None:
-        """The state at the end."""
-        if self._points[-1].seconds < self._world.environment.now:
-            self._record()
+        """The state at the end; a last step that is short is no step of its own."""
+        if self._points[-1].seconds == self._world.environment.now:
+            return
+        self._record()
+        points = self._points
+        if len(points) > 2 and points[-1].seconds - points[-2].seconds < self._step / 2:
+            points[-2:] = [_joined(*points[-3:])]
 
     def points(self) -> tuple[Point, ...]:
         """All of them, in order."""
@@ -87,7 +91,6 @@ class Recorder:
         self._arrived = world.arrived
         waiting = world.most_waiting()
         self.most_waiting = max(self.most_waiting, waiting)
-        self.most_ready = max(self.most_ready, world.ready)
         self._points.append(
             Point(
                 now,
@@ -107,18 +110,14 @@ class Recorder:
         """Pairs as one: the later state, the more waiting, the mean rate."""
         kept = [self._points[0]]
         for left, right in zip(self._points[1::2], self._points[2::2], strict=False):
-            span = right.seconds - kept[-1].seconds
-            arrived = left.arrivals_per_second * (left.seconds - kept[-1].seconds)
-            arrived += right.arrivals_per_second * (right.seconds - left.seconds)
-            kept.append(
-                Point(
-                    right.seconds,
-                    arrived / span if span else 0.0,
-                    max(left.waiting, right.waiting),
-                    right.running,
-                    right.ready_replicas,
-                    right.wanted_replicas,
-                    right.nodes,
-                )
-            )
+            kept.append(_joined(kept[-1], left, right))
         return kept
+
+
+def _joined(before: Point, left: Point, right: Point) -> Point:
+    span = right.seconds - before.seconds
+    arrived = left.arrivals_per_second * (left.seconds - before.seconds)
+    arrived += right.arrivals_per_second * (right.seconds - left.seconds)
+    rate = arrived / span if span else 0.0
+    waiting = max(left.waiting, right.waiting)
+    return replace(right, arrivals_per_second=rate, waiting=waiting)

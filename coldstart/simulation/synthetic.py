@@ -5,38 +5,13 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 
+from coldstart.capacity.lengths import Lengths
 from coldstart.simulation.inputs import SimulationError, stream
 from coldstart.simulation.trace import MAX_REQUESTS, MAX_SECONDS, MAX_TOKENS, Trace
 
 DAY_SECONDS = 86_400
-NORMAL_95 = 1.6448536269514722
-"""The 95th percentile of the standard normal distribution."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lengths:
-    """Tokens of prompts or answers: lognormal by mean and p95, constant without a p95.
-
-    No lognormal has a p95 above 3.87 times its mean; what is above counts as that.
-    """
-
-    mean: float
-    p95: float | None = None
-
-    def sampler(self, rng: Random) -> Callable[[], int]:
-        """Draws one length."""
-        if self.p95 is None or self.p95 <= self.mean:
-            constant = max(1, round(self.mean))
-            return lambda: constant
-        # p95 / mean = exp(z s - s^2 / 2), solved for the smaller s.
-        root = max(0.0, NORMAL_95**2 - 2 * math.log(self.p95 / self.mean))
-        sigma = NORMAL_95 - math.sqrt(root)
-        mu = math.log(self.mean) - sigma**2 / 2
-        draw = rng.lognormvariate
-        return lambda: min(MAX_TOKENS, max(1, round(draw(mu, sigma))))
 
 
 def poisson(
@@ -60,6 +35,7 @@ def day_curve(
     seed: int = 1,
 ) -> Trace:
     """A quiet night and bell-shaped peaks, the same every day; second 0 is midnight."""
+    _check_rates(night_per_second, peak_per_second)
 
     def rate(second: float) -> float:
         hour = second % DAY_SECONDS / 3600
@@ -84,13 +60,30 @@ def burst(
     seed: int = 1,
 ) -> Trace:
     """A steady rate, and a higher one for `burst_seconds` in the middle of each period."""
+    _check_rates(base_per_second, burst_per_second)
 
     def rate(second: float) -> float:
         middle = (every_seconds - burst_seconds) / 2
         inside = middle <= second % every_seconds < middle + burst_seconds
         return burst_per_second if inside else base_per_second
 
-    return _thinned(rate, max(base_per_second, burst_per_second), seconds, prompt, output, seed)
+    return _thinned(rate, burst_per_second, seconds, prompt, output, seed)
+
+
+def _check_rates(quiet_per_second: float, peak_per_second: float) -> None:
+    if not 0 <= quiet_per_second <= peak_per_second:
+        raise SimulationError(
+            f"a quiet rate of {quiet_per_second:g} and a peak of {peak_per_second:g} requests a "
+            "second make no trace; the quiet one must be 0 or more and no more than the peak"
+        )
+
+
+def _drawn(lengths: Lengths, rng: Random) -> Callable[[], int]:
+    """Draws whole tokens, as many as a trace may hold."""
+    sigma = lengths.sigma
+    mu = math.log(lengths.mean) - sigma**2 / 2
+    draw = rng.lognormvariate
+    return lambda: min(MAX_TOKENS, max(1, round(draw(mu, sigma))))
 
 
 def _thinned(
@@ -113,8 +106,8 @@ def _thinned(
             f"requests, more than {MAX_REQUESTS:,}; simulate at most {MAX_REQUESTS / highest:.0f} s"
         )
     rng = stream(seed, "arrivals")
-    prompts = prompt.sampler(stream(seed, "prompts"))
-    outputs = output.sampler(stream(seed, "outputs"))
+    prompts = _drawn(prompt, stream(seed, "prompts"))
+    outputs = _drawn(output, stream(seed, "outputs"))
     columns = array("d"), array("i"), array("i")
     now = rng.expovariate(highest)
     while now < seconds:

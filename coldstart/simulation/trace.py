@@ -22,6 +22,9 @@ MAX_SECONDS = 366 * 86_400
 MAX_TOKENS = 10_000_000
 """The longest prompt or answer a stack file may speak of (spec.model.LengthSpec)."""
 MAX_LINE_BYTES = 4_096
+YEARS = range(1970, 9000)
+"""Of ISO times, so that a trace of a year ends before the calendar does."""
+_GZIP = b"\x1f\x8b"
 _SHOWN_CHARACTERS = 40
 
 
@@ -132,12 +135,17 @@ class _Reader:
             try:
                 yield line.decode("utf-8-sig" if self._line == 1 else "utf-8")
             except UnicodeDecodeError as error:
+                if self._line == 1 and line.startswith(_GZIP):
+                    self._fail(None, "gzip", "CSV text: zcat FILE | coldstart simulate --trace -")
                 self._fail(None, f"byte {error.start + 1} is not UTF-8", "CSV text in UTF-8")
 
     def _header(self, row: list[str] | None) -> tuple[int, int, int]:
         if row is None:
             self._fail(None, "nothing", f"a header {','.join(COLUMNS)} and a line per request")
         names = [name.strip() for name in row]
+        for separator, called in ((";", "semicolons"), ("\t", "tabs")):
+            if len(names) == 1 and separator in names[0]:
+                self._fail(None, f"columns separated by {called}", "commas between them")
         for column in COLUMNS:
             if names.count(column) != 1:
                 what = "twice" if column in names else f"missing in {_shown(','.join(names))}"
@@ -154,7 +162,11 @@ class _Reader:
                 return self._arrival(text, latest)
         if seconds is None or not math.isfinite(seconds):
             expected = "seconds such as 12.5" if self._first is None else "a time like the first"
-            self._fail(ARRIVAL, _shown(text), f"{expected}, or ISO times throughout")
+            self._fail(
+                ARRIVAL,
+                _shown(text),
+                f"{expected}, or ISO times of the years {YEARS[0]} to {YEARS[-1]} throughout",
+            )
         self._by_clock = bool(self._by_clock)
         if seconds < 0 and self._first is None:
             self._fail(ARRIVAL, _shown(text), "0 or more seconds from the start of the trace")
@@ -165,13 +177,20 @@ class _Reader:
                 "lines sorted by arrival",
             )
         if seconds > MAX_SECONDS:
-            self._fail(ARRIVAL, _shown(text), f"at most {MAX_SECONDS} s (a year) of trace")
+            self._fail(
+                ARRIVAL,
+                _shown(text),
+                f"at most {MAX_SECONDS} s (a year) from the start of the trace; of Unix times take "
+                "the first one away, or write ISO times",
+            )
         return seconds
 
     def _clock(self, text: str) -> float:
         moment = datetime.fromisoformat(text.strip())
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
+        if moment.year not in YEARS:
+            raise ValueError(text)
         if self._first is None:
             self._first = moment
         return (moment - self._first).total_seconds()

@@ -14,7 +14,7 @@ from coldstart.simulation.clock import later
 from coldstart.simulation.controllers import Controllers
 from coldstart.simulation.inputs import Routing, SimulationInput, stream
 from coldstart.simulation.nodes import NodePool
-from coldstart.simulation.replica import Ledger, Phase, Replica
+from coldstart.simulation.replica import Ledger, Phase, Rejection, Replica
 from coldstart.simulation.series import Recorder, ScaleEvent
 
 _LOAD = attrgetter("load")
@@ -47,8 +47,9 @@ class World:
         self.recorder = Recorder(self, progress)
         self._next = 0
         self._done = self.environment.event()
-        self.held_requests = self.waiting_peak = 0
-        self._replica_seconds = 0.0
+        self.held_requests = self.waiting_peak = self.most_ready = 0
+        self._replica_seconds = self._unplaced_seconds = 0.0
+        self._seconds_at_max = self._scaled_at = 0.0
         scaling = given.scaling
         self._controllers = (
             Controllers(self, scaling, stream(given.seed, "loops")) if scaling else None
@@ -86,7 +87,7 @@ class World:
         given = self.given
         needed = self.trace.prompt_tokens[request] + self.trace.output_tokens[request]
         if needed > given.replica.max_model_len or needed > given.replica.kv_cache_tokens:
-            self.ledger.reject()
+            self.ledger.reject(Rejection.TOO_LONG)
             return
         ready = self._ready
         if not ready:
@@ -101,14 +102,14 @@ class World:
             if self._limit is not None and self._is_full(
                 self._limit, chosen.waiting, chosen.running
             ):
-                self.ledger.reject()
+                self.ledger.reject(Rejection.QUEUE_FULL)
                 return
             chosen.submit(request)
         elif chosen.running < given.replica.max_num_seqs:
             shared.append(request)
             chosen.pull()
         elif self._limit is not None and len(shared) >= self._limit:
-            self.ledger.reject()
+            self.ledger.reject(Rejection.QUEUE_FULL)
         else:
             shared.append(request)
 
@@ -120,8 +121,11 @@ class World:
     def _hold(self, request: int) -> None:
         """No replica is ready: the proxy keeps the request, where there is one."""
         hold = self.given.hold_seconds
-        if hold is None or (self._limit is not None and len(self._held) >= self._limit):
-            self.ledger.reject()
+        if hold is None:
+            self.ledger.reject(Rejection.NO_REPLICA)
+            return
+        if self._limit is not None and len(self._held) >= self._limit:
+            self.ledger.reject(Rejection.QUEUE_FULL)
             return
         now = self.environment.now
         if not self._held:
@@ -136,7 +140,8 @@ class World:
         hold, now = self.given.hold_seconds or 0.0, self.environment.now
         while self._held and self._held_from[self._held[0]] + hold <= now:
             del self._held_from[self._held.popleft()]
-            self.ledger.reject()
+            self.ledger.last_end = now
+            self.ledger.reject(Rejection.HELD_TOO_LONG)
         if self._held:
             left = self._held_from[self._held[0]] + hold - now
             later(self.environment, left, self._expire)
@@ -171,6 +176,8 @@ class World:
         """What a controller writes into the scale subresource."""
         if replicas == self.wanted:
             return
+        self._seconds_at_max = self.seconds_at_max
+        self._scaled_at = self.environment.now
         self.recorder.scaled(ScaleEvent(self.environment.now, self.wanted, replicas, by))
         self.wanted = replicas
         self._follow()
@@ -182,6 +189,8 @@ class World:
             self._new_replica()
         surplus = len(present) - self.wanted
         if surplus > 0:
+            # Of equal ones the newest goes first.
+            present.reverse()
             for replica in sorted(present, key=_removal_order)[:surplus]:
                 self._remove(replica, self.given.replica.drain_seconds)
         self._place_pending()
@@ -192,6 +201,7 @@ class World:
                 seconds = self.pool.place(replica)
                 if seconds is None:
                     return
+                self._unplaced_seconds += self.environment.now - replica.asked_at
                 replica.phase = Phase.STARTING
                 later(self.environment, seconds, partial(self._started, replica))
 
@@ -203,6 +213,7 @@ class World:
         replica.phase = Phase.READY
         replica.ready_at = self.environment.now
         self._ready.append(replica)
+        self.most_ready = max(self.most_ready, len(self._ready))
         if self._shared:
             replica.pull()
         self._release_held()
@@ -231,11 +242,14 @@ class World:
         lost = replica.abandon()
         self._gone(replica)
         if lost:
+            self.ledger.last_end = self.environment.now
             self.ledger.lose(lost)
 
     def _gone(self, replica: Replica) -> None:
         if replica.phase in (Phase.READY, Phase.DRAINING):
             self._replica_seconds += self.environment.now - replica.ready_at
+        elif replica.phase is Phase.PENDING:
+            self._unplaced_seconds += self.environment.now - replica.asked_at
         replica.phase = Phase.GONE
         self.replicas.remove(replica)
         self.pool.release(replica)
@@ -286,6 +300,11 @@ class World:
         """Requests the proxy knows of: held, waiting and running."""
         return self.holds + len(self._shared or ()) + sum(r.load for r in self.replicas)
 
+    @property
+    def last_in_flight(self) -> float | None:
+        """When the proxy last knew of a request: now, or the end of the last one."""
+        return self.environment.now if self.in_flight else self.ledger.last_end
+
     def most_waiting(self) -> int:
         """Most requests that waited at once since this was asked last, held ones too."""
         most, self.waiting_peak = self.waiting_peak, self.holds + self.queued
@@ -301,6 +320,20 @@ class World:
         """Replicas that get requests."""
         return len(self._ready)
 
+    @property
+    def seconds_at_max(self) -> float:
+        """Seconds for which as many replicas were asked for as the autoscaler may."""
+        scaling = self.given.scaling
+        if scaling is None or self.wanted < scaling.max_replicas:
+            return self._seconds_at_max
+        return self._seconds_at_max + self.environment.now - self._scaled_at
+
+    def unplaced_seconds(self) -> float:
+        """Seconds for which replicas found no node, all replicas together."""
+        now = self.environment.now
+        pending = (r.asked_at for r in self.replicas if r.phase is Phase.PENDING)
+        return self._unplaced_seconds + sum(now - asked_at for asked_at in pending)
+
     def replica_seconds(self) -> float:
         """Seconds of replicas that were ready, the draining ones too."""
         now = self.environment.now
@@ -310,8 +343,9 @@ class World:
 def _removal_order(replica: Replica) -> tuple[int, int, float]:
     """Whom the ReplicaSet controller takes first (controller_utils.go, ActivePodsWithRanks).
 
-    Those without a node, then those not ready, then those with company on their node, then the
-    latest ready. Kubernetes compares ages on a logarithmic scale; here the latest goes.
+    Those without a node, then those not ready, then those with company on their node that does not
+    leave already, then the latest ready. Kubernetes compares ages on a logarithmic scale; here the
+    latest goes.
     """
-    company = len(replica.node.replicas) if replica.node else 0
+    company = sum(other.phase in _COUNTED for other in replica.node.replicas) if replica.node else 0
     return replica.phase, -company, -replica.ready_at

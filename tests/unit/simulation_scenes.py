@@ -1,9 +1,10 @@
-"""Small traces and inputs for the tests of the simulator."""
+"""Small traces, inputs and runs for the tests of the simulator."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from coldstart.capacity.speed import EngineSpeed
@@ -12,8 +13,11 @@ from coldstart.simulation import (
     ReplicaInput,
     SimulationInput,
     Trace,
+    simulate,
 )
 from coldstart.simulation.inputs import stream
+from coldstart.simulation.keda import ScaledObject, Signal, Trigger
+from coldstart.simulation.world import World
 
 TOKENS_PER_SECOND = 1_000_000.0
 """So fine that whole tokens are no limit on how long a service may take."""
@@ -47,3 +51,47 @@ def fixed(requests: Trace, replicas: int = 1, **overrides: Any) -> SimulationInp
         "patience_seconds": 1e9,
     }
     return SimulationInput(**{**given, **overrides})
+
+
+NODES = NodeInput(
+    gpus_per_node=1,
+    max_nodes=4,
+    first_start_seconds=300,
+    fresh_start_seconds=200,
+    warm_start_seconds=50,
+    consolidate_after_seconds=600,
+    usd_per_node_hour=3.6,
+)
+SLEEPY = ScaledObject(
+    triggers=(
+        Trigger("waiting", Signal.WAITING, 5.0),
+        Trigger("held-requests", Signal.CONCURRENCY, 20.0),
+    ),
+    max_replicas=4,
+    polling_seconds=5,
+    cooldown_seconds=300,
+)
+AWAKE = replace(SLEEPY, min_replicas=1, triggers=SLEEPY.triggers[:1])
+
+
+def scaled(requests: Any, **overrides: Any) -> SimulationInput:
+    """A model that may sleep, asleep, unless told otherwise."""
+    fields: dict[str, Any] = {
+        "trace": requests,
+        "replica": ReplicaInput(PACE, 8, 50_000, 8_000, 15, 75),
+        "nodes": NODES,
+        "scaling": SLEEPY,
+        "initial_replicas": 0,
+        "hold_seconds": 900,
+    }
+    return SimulationInput(**{**fields, **overrides})
+
+
+def steps(given_: SimulationInput) -> list[tuple[int, int, str]]:
+    return [(event.before, event.after, event.by) for event in simulate(given_).events]
+
+
+def ledger(given_: SimulationInput) -> tuple[list[float], list[float]]:
+    world = World(given_, lambda _: None)
+    world.run()
+    return list(world.ledger.ttft), list(world.ledger.tpot)

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from stack_examples import BIG, SMALL, planned, refused
 
+from coldstart.capacity.lengths import Lengths
 from coldstart.planning import ModelPlan, StackPlan
 from coldstart.planning.load import replica_speed
 from coldstart.report import shown
 from coldstart.simulation import from_plan, simulate
-from coldstart.simulation.synthetic import Lengths, poisson
+from coldstart.simulation.synthetic import poisson
 from coldstart.units import parse_duration_seconds
 
 TRAFFIC: dict[str, Any] = {

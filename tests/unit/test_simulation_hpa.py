@@ -113,6 +113,36 @@ def test_policies_limit_a_step_as_upstream_says(
     assert hpa.limited(NOW, now, wanted) == expected, case
 
 
+CHANGES = (Policy(PolicyType.PODS, 3, 60), Policy(PolicyType.PERCENT, 50, 60))
+
+
+@pytest.mark.parametrize(
+    ("select", "most", "fewest"),
+    [
+        # of 10: 3 pods or 5 of 50 %
+        (Select.MAX, 15, 5),
+        (Select.MIN, 13, 7),
+        (Select.DISABLED, 10, 10),
+    ],
+)
+def test_of_several_policies_the_chosen_change_counts(
+    select: Select, most: int, fewest: int
+) -> None:
+    """autoscaling/v2: Max is the policy that changes most, Min the one that changes least."""
+    chosen = ScalingRules(CHANGES, 0.0, select)
+    hpa = Hpa(1, 1000, Behavior(chosen, chosen))
+    assert (hpa.limited(NOW, 10, 100), hpa.limited(NOW, 10, 1)) == (most, fewest)
+
+
+def test_what_was_asked_for_asleep_holds_back_the_first_step_of_a_slow_window() -> None:
+    """recordInitialRecommendation comes before the replicas are looked at: the 0 of a sleeping
+    model is the lowest of the window."""
+    hpa = Hpa(1, 10, Behavior(rules(10, 15, window=60), rules(10, 15)))
+    assert hpa.reconcile(NOW, 0, ()) == 0
+    assert hpa.reconcile(NOW + 15, 1, [ExternalMetric(50, 5)]) == 1
+    assert hpa.reconcile(NOW + 61, 1, [ExternalMetric(50, 5)]) == 10
+
+
 STABILIZED = [
     # upstream case of TestNormalizeDesiredReplicasWithBehavior: minutes ago, now, wanted, windows
     ("empty, down", (), 100, 5, 0, 0, 5),
@@ -159,6 +189,8 @@ def test_windows_stabilise_a_recommendation_as_upstream_says(
         *((176, 80, 2, 2), (177, 80, 2, 3), (16, 5, 3, 3), (17, 5, 3, 4), (352, 80, 4, 4)),
         # seen: test_a_full_cache_asks_for_the_next_replica_up_to_a_threshold_of_90_percent
         *((100, 90, 1, 2), (100, 91, 1, 1)),
+        # No pod yet: the ratio is infinite, or not a number, and never within the tolerance
+        *((22, 20, 0, 2), (20, 20, 0, 1), (0, 20, 0, 0)),
     ],
 )
 def test_a_metric_asks_for_its_total_over_the_target_outside_a_tenth(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean, pstdev
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coldstart.capacity.lengths import Lengths
 from coldstart.simulation import SimulationError, TraceError, read_trace, write_trace
-from coldstart.simulation.synthetic import Lengths, burst, day_curve, poisson
+from coldstart.simulation.synthetic import burst, day_curve, poisson
 from coldstart.simulation.trace import MAX_LINE_BYTES
 from tests.unit.simulation_scenes import trace
 
@@ -51,6 +54,19 @@ REFUSED = [
     (HEADER + "soon,1,1\n", "t.csv:2: column arrival_seconds: 'soon'; expected seconds such as"),
     (HEADER + "1_0,1,1\n", "t.csv:2: column arrival_seconds: '1_0'"),
     (HEADER + "1e99,1,1\n", "t.csv:2: column arrival_seconds: '1e99'; expected at most 31622400 s"),
+    (
+        HEADER + "1767225600,1,1\n",
+        "t.csv:2: column arrival_seconds: '1767225600'; expected at most 31622400 s (a year) from "
+        "the start of the trace; of Unix times take the first one away",
+    ),
+    (
+        HEADER + "9999-12-31T23:59:59Z,1,1\n",
+        "t.csv:2: column arrival_seconds: '9999-12-31T23:59:59Z'; expected seconds such as 12.5, "
+        "or ISO times of the years 1970 to 8999",
+    ),
+    (HEADER.replace(",", ";") + "0;1;1\n", "t.csv:1: columns separated by semicolons; expected co"),
+    (HEADER.replace(",", "\t") + "0\t1\t1\n", "t.csv:1: columns separated by tabs; expected com"),
+    (gzip.compress(HEADER.encode()), "t.csv:1: gzip; expected CSV text: zcat FILE | coldstart"),
     (
         HEADER + "5,1,1\n4.5,1,1\n",
         "t.csv:3: column arrival_seconds: '4.5' is 0.5 s before the line above; expected lines "
@@ -128,7 +144,7 @@ def test_the_example_is_a_trace() -> None:
 
 
 def test_a_poisson_trace_has_its_rate_its_lengths_and_a_spread_of_one() -> None:
-    found = poisson(5.0, 4000, Lengths(500, 1500), Lengths(100), seed=3)
+    found = poisson(5.0, 4000, Lengths(500, 1500), Lengths(100, 100), seed=3)
     assert len(found) / 4000 == pytest.approx(5.0, rel=0.03)
     gaps = [b - a for a, b in pairwise(found.arrivals)]
     mean = sum(gaps) / len(gaps)
@@ -137,6 +153,15 @@ def test_a_poisson_trace_has_its_rate_its_lengths_and_a_spread_of_one() -> None:
     assert sum(prompts) / len(prompts) == pytest.approx(500, rel=0.03)
     assert prompts[int(0.95 * len(prompts))] == pytest.approx(1500, rel=0.05)
     assert set(found.output_tokens) == {100}
+
+
+def test_lengths_of_which_only_the_mean_is_known_spread_as_the_planner_takes_them_to() -> None:
+    """A coefficient of variation of 1 (capacity.lengths.UNKNOWN_SPREAD)."""
+    lengths = Lengths(1000)
+    found = poisson(10.0, 4000, lengths, lengths, seed=3).prompt_tokens
+    mean = fmean(found)
+    assert mean == pytest.approx(1000, rel=0.03)
+    assert pstdev(found) / mean == pytest.approx(lengths.cv, rel=0.1)
 
 
 def test_a_day_has_a_quiet_night_and_its_peaks() -> None:
@@ -177,3 +202,10 @@ def test_the_same_seed_makes_the_same_trace_and_another_seed_another() -> None:
 def test_a_rate_that_makes_no_trace_is_refused(rate: float, seconds: float, message: str) -> None:
     with pytest.raises(SimulationError, match=message):
         poisson(rate, seconds, Lengths(10), Lengths(10))
+
+
+@pytest.mark.parametrize(("quiet", "peak"), [(2.0, 1.0), (-0.1, 1.0), (float("nan"), 1.0)])
+def test_a_quiet_rate_above_the_peak_or_below_nothing_is_refused(quiet: float, peak: float) -> None:
+    for make in (day_curve, burst):
+        with pytest.raises(SimulationError, match="must be 0 or more and no more than the peak"):
+            make(quiet, peak, 3600, Lengths(10), Lengths(10))
