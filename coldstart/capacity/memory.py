@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from coldstart.catalog import Model
+from coldstart.catalog import BITS, Model
 from coldstart.units import GIB, MIB
 
 BLOCK_TOKENS = 16
@@ -47,8 +47,6 @@ vllm/v1/worker/gpu_worker.py)."""
 PADDED_HIDDEN, PADDED_EXPERT = 256, 128
 """Multiples that mxfp4 kernels pad the experts' matrices to: 12.82 GiB of gpt-oss-20b took 13.72
 once loaded (vLLM 0.19, A100, https://myoceane.fr/index.php/ai-vllm-a100-gemma-4/)."""
-MXFP4_BITS = 4.25
-"""Bits of a value with its share of the scale of 32 (OCP Microscaling Formats, MXFP4)."""
 MIG_SLICE_LOSS_GIB = 0.19
 """nvidia-smi shows 4.75, 9.75 and 19.62 GiB of slices of an eighth, a quarter and half of an A100
 with 39.5 GiB (NVIDIA MIG User Guide, `nvidia-smi mig -lgip`)."""
@@ -219,7 +217,7 @@ def _padding_bytes(model: Model) -> int:
     hidden, width = model.hidden_size, model.expert_intermediate_size or 0
     padded = -(-hidden // PADDED_HIDDEN) * PADDED_HIDDEN * -(-width // PADDED_EXPERT)
     values = 3 * (padded * PADDED_EXPERT - hidden * width)
-    return round(model.layers * (model.experts or 0) * values * MXFP4_BITS / 8)
+    return round(model.layers * (model.experts or 0) * values * BITS["mxfp4"] / 8)
 
 
 def activation_bytes(model: Model, batch: Batch, parallel: Parallelism = ONE_GPU) -> int:
