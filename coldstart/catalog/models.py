@@ -110,8 +110,8 @@ class Model(Entry):
     """One open model, by its Hugging Face repository.
 
     `weight_bytes` is the size of the weights at each precision. The native precision is the
-    checkpoint as published, which is what a node has to fetch; the others are derived. `revision` is
-    a commit of the repository, None only for a model read from files of this machine.
+    checkpoint as published, which is what a node has to fetch; the others are derived. `revision`
+    is a commit of the repository, None only for a model read from files of this machine.
 
     What a layer remembers decides how much memory a sequence takes:
 
@@ -122,8 +122,8 @@ class Model(Entry):
       length. Layers that are none of these keep nothing.
 
     `full_attention_layers` is None where every layer is one. `expert_intermediate_size` is the
-    width of one expert. With a latent, `head_dim` is the mean width of a query and of a value: what a
-    head computes with, not what it keeps.
+    width of one expert. With a latent, `head_dim` is the mean width of a query and of a value: what
+    a head computes with, not what it keeps.
     """
 
     name: str
