@@ -267,7 +267,8 @@ def size_replicas(
 
 def replicas_for(requests_per_second: float, replica: ReplicaCapacity) -> int:
     """Replicas for another rate of the same requests."""
-    return max(1, math.ceil(requests_per_second / replica.requests_per_second))
+    # A rate that was itself made by multiplication must not ask for one replica more.
+    return max(1, math.ceil(requests_per_second / replica.requests_per_second * (1 - 1e-9)))
 
 
 def _most_within_tpot(batch: Callable[[int], _Batch], target: float, limit: int) -> int:

@@ -17,7 +17,7 @@ from coldstart.planning import StackPlan
 from coldstart.planning.alternatives import replica_usd_per_hour
 from coldstart.planning.cost import node_usd_per_hour
 from coldstart.planning.levers import levers
-from coldstart.planning.load import ESTIMATE, warm_costs
+from coldstart.planning.load import estimate, warm_costs
 from coldstart.planning.model import LoadPlan, ModelPlan
 from coldstart.planning.whatif import best_levers
 from coldstart.report.series import (
@@ -142,13 +142,13 @@ def capacity_of(model: ModelPlan, load: LoadPlan) -> CapacityPlan:
         peak if peak > load.requests_per_second else None,
         model.scaling.max_replicas,
         replica.percentile,
-        f"One replica carries {replica.requests_per_second:.3g} a second {goal}; {ESTIMATE}.",
+        f"One replica carries {replica.requests_per_second:.3g} a second {goal}; "
+        f"{estimate(load.stages)}.",
     )
 
 
 def _capacity_row(rate: float, replica: ReplicaCapacity, *, kept: bool) -> CapacityRow:
-    # A rate that was itself made by multiplication must not ask for one replica more.
-    replicas = replicas_for(rate * (1 - 1e-9), replica)
+    replicas = replicas_for(rate, replica)
     each = rate / replicas
     return CapacityRow(
         rate,

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from model_examples import published
 
 from coldstart.capacity.communication import (
-    ALL_REDUCES_PER_LAYER,
     pipeline_transfers,
     tensor_syncs,
 )
@@ -278,9 +277,9 @@ def test_paging_holds_98_blocks_where_whole_contexts_would_take_512() -> None:
 def test_tensor_parallel_waits_2560_times_where_a_pipeline_hands_on_96_times() -> None:
     """The article's count for 80 layers, 4 stages and 32 steps takes one wait a layer; there are
     two, after attention and after the MLP."""
-    assert tensor_syncs(layers=80, steps=32) == 2560
+    assert tensor_syncs(layers=80, steps=32, per_layer=1) == 2560
     assert pipeline_transfers(stages=4, steps=32) == 96
-    assert tensor_syncs(80, 32, ALL_REDUCES_PER_LAYER) == 5120
+    assert tensor_syncs(80, 32) == 5120
 
 
 def test_a_published_config_that_the_catalog_lacks_is_sized_as_well() -> None:
