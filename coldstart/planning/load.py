@@ -120,7 +120,7 @@ def load_plan(
         durations=Lengths.with_cv(replica.service_seconds, replica.service_cv),
         in_flight=min(
             replica.concurrency,
-            math.floor(in_flight_at(replica.requests_per_second, speed, prompt, output)),
+            in_flight_at(replica.requests_per_second, speed, prompt, output),
         ),
         replicas=replicas_for(traffic.requests_per_second, replica),
         peak_replicas=replicas_for(peak, replica),

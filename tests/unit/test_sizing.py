@@ -205,10 +205,22 @@ def test_a_higher_peak_or_a_slower_start_never_asks_later(
 @given(st.floats(0.01, 6))
 @settings(deadline=None)
 def test_requests_in_flight_are_the_rate_times_their_stay(rate: float) -> None:
+    """Of n requests each waits for the prompts of the others between its tokens."""
     found = in_flight_at(rate, lambda _: SPEED, PROMPT, OUTPUT)
-    stay = SPEED.prefill_seconds(PROMPT.mean) + OUTPUT.mean * SPEED.tpot_seconds(found)
-    assert found == pytest.approx(max(1.0, rate * stay), rel=0.05)
+
+    def stay(running: int) -> float:
+        reading = running * SPEED.prefill_seconds(PROMPT.mean)
+        return reading + OUTPUT.mean * SPEED.tpot_seconds(running)
+
+    assert found == 1 or found <= rate * stay(found)
+    assert found + 1 > rate * stay(found + 1)
     assert found <= in_flight_at(rate + 0.1, lambda _: SPEED, PROMPT, OUTPUT)
+
+
+def test_a_replica_at_its_throughput_has_its_whole_batch_in_flight() -> None:
+    full = sized().replica
+    found = in_flight_at(full.throughput_per_second, lambda _: SPEED, PROMPT, OUTPUT)
+    assert abs(found - full.concurrency) <= 1
 
 
 def test_what_no_replica_can_hold_is_not_counted_on() -> None:
