@@ -201,14 +201,18 @@ def longest_sequence(
 
 
 def weight_bytes(model: Model, precision: str, parallel: Parallelism = ONE_GPU) -> int:
-    """Weights on the fullest GPU once loaded: with stages, the first also holds the embeddings."""
+    """Weights on the fullest GPU once loaded.
+
+    Of stages the fullest is counted as if it had the most layers and the embeddings too.
+    """
     total = model.weight_bytes[precision]  # type: ignore[index]
     if precision == "mxfp4":
         total += _padding_bytes(model)
     if parallel.pipeline == 1:
         return -(-total // parallel.tensor)
     table = min(model.vocabulary_size * model.hidden_size * BYTES_16_BIT, total // 2)
-    stage = -(-max(total - 2 * table, 0) // parallel.pipeline) + table
+    layers = -(-model.layers // parallel.pipeline)
+    stage = min(total, -(-(total - 2 * table) * layers // model.layers) + table)
     return -(-stage // parallel.tensor)
 
 

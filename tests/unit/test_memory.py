@@ -166,6 +166,15 @@ def test_stages_hold_a_share_of_the_layers_and_never_lose_weights(
     assert one <= whole
 
 
+def test_the_fullest_stage_of_uneven_ones_holds_the_layer_more() -> None:
+    """61 layers in eight stages are 8 in most of them, 4.2 GB more than an eighth of all."""
+    model = CATALOG.model("deepseek-ai/DeepSeek-V3")
+    table = 129280 * 7168 * 2
+    layers = model.checkpoint_bytes - 2 * table
+    held = weight_bytes(model, "fp8", Parallelism(1, 8))
+    assert held == pytest.approx(layers * 8 / 61 + table, rel=1e-9)
+
+
 def test_256_sequences_capture_the_graphs_that_vllm_logs() -> None:
     """51 piecewise and 35 whole ones (vllm 0.2x logs)."""
     assert captured_graphs(256) == 51 + 35

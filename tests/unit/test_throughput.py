@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -245,3 +247,11 @@ def test_a_larger_batch_or_a_longer_context_never_writes_tokens_faster(
     at = speed(name, context=context, running=running).tpot_seconds(running)
     assert speed(name, context=context, running=running + 1).tpot_seconds(running + 1) >= at
     assert speed(name, context=context + 100, running=running).tpot_seconds(running) >= at
+
+
+@pytest.mark.parametrize(
+    "figures", [(math.nan, 0.01, 0.0), (1.0, math.inf, 0.0), (0.0, 0.01, 0.0), (1.0, 0.01, -1.0)]
+)
+def test_a_speed_that_cannot_be_is_refused(figures: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError, match=r"positive rate|cannot shorten"):
+        EngineSpeed(*figures)
