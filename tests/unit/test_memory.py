@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from model_examples import published
+from model_examples import QWEN2_VL_72B, published
 
 from coldstart.capacity.communication import (
     pipeline_transfers,
@@ -281,6 +281,22 @@ def test_paging_holds_98_blocks_where_whole_contexts_would_take_512() -> None:
     paged = sum(sequence_bytes(LLAMA_8B, n, batch_tokens=2048) for n in lengths) // block
     fixed = len(lengths) * sequence_bytes(LLAMA_8B, 2048, batch_tokens=2048) // block
     assert (sum(lengths), fixed, paged, (fixed - paged) * 16) == (1545, 512, 98, 6624)
+
+
+def test_the_173_gb_of_seed_001_are_nine_tenths_of_the_gpu_whatever_the_model() -> None:
+    """Weights of about 68 GB and roughly 100 GB of KV cache; ours lie within 4 and 5 %."""
+    found = memory(CATALOG.model("openai/gpt-oss-120b"), "mxfp4", 192, 0.9, Batch(8192, 256))
+    assert found.requested_gib == pytest.approx(173, abs=0.5)
+    assert found.weights_gib == pytest.approx(68, rel=0.04)
+    assert found.kv_cache_gib == pytest.approx(100, rel=0.05)
+
+
+def test_the_kv_cache_of_seed_002_is_met_within_2_percent_of_what_vllm_may_use() -> None:
+    """32.18 GiB gave 105,440 tokens of Qwen2-VL-72B; what reading images takes is not predicted."""
+    assert 32.18 * GIB / kv_bytes_per_token(QWEN2_VL_72B) // 16 * 16 == 105_440
+    visible = CATALOG.accelerator("amd-mi300x-192gb").visible_gib
+    found = memory(QWEN2_VL_72B, "bf16", visible, 0.92, Batch(8192, 64))
+    assert 0 < (found.kv_cache_gib - 32.18) / found.requested_gib < 0.02
 
 
 def test_tensor_parallel_waits_2560_times_where_a_pipeline_hands_on_96_times() -> None:

@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_examples import QWEN2_VL_72B
 
 from coldstart.capacity.memory import Parallelism, kv_bytes_per_token, token_bytes_per_layer
 from coldstart.capacity.reads import cache_bytes_read, weight_bytes_read
@@ -17,24 +18,12 @@ from coldstart.capacity.throughput import (
     decode_ceiling_tokens_per_second,
     engine_speed,
 )
-from coldstart.catalog import Model, load
+from coldstart.catalog import load
 
 CATALOG = load()
 FIGURES = achieved(CATALOG)
 H100, MI300X = CATALOG.accelerator("nvidia-h100-80gb"), CATALOG.accelerator("amd-mi300x-192gb")
 NAMES = ("Qwen/Qwen3-8B", "Qwen/Qwen3-14B", "Qwen/Qwen3-32B", "openai/gpt-oss-120b")
-QWEN2_VL_72B = Model.model_validate(
-    {
-        **CATALOG.model("Qwen/Qwen3-32B").model_dump(),
-        "name": "Qwen/Qwen2-VL-72B-Instruct",
-        "parameters_billion": 73.4,
-        "active_parameters_billion": 73.4,
-        "layers": 80,
-        "hidden_size": 8192,
-        "weight_bytes": {"bf16": 146_800_000_000},
-        "source": "https://huggingface.co/Qwen/Qwen2-VL-72B-Instruct (config.json)",
-    }
-)
 
 
 def speed(name: str, *, context: float, running: float = 1, **more: object) -> EngineSpeed:
