@@ -82,16 +82,6 @@ class ReplicaCapacity:
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """A number of replicas, how busy they are, and the percentiles they keep."""
-
-    replicas: int
-    utilisation: float
-    ttft_seconds: float
-    replica: ReplicaCapacity
-
-
-@dataclass(frozen=True, slots=True)
 class CapacityPlan:
     """What a surge of concurrent requests meets."""
 
@@ -233,40 +223,8 @@ def replica_capacity(
     return replace(full, bound=tightest)
 
 
-def size_replicas(
-    requests_per_second: float,
-    speed_at: SpeedAt,
-    prompt: Lengths,
-    output: Lengths,
-    targets: Targets,
-    *,
-    kv_cache_tokens: int,
-    max_num_seqs: int,
-) -> Size:
-    """The fewest replicas that keep `targets` at this arrival rate, and what they then do.
-
-    Raises `UnreachableTargetError` when no number of replicas does.
-    """
-    replica = replica_capacity(
-        speed_at,
-        prompt,
-        output,
-        targets,
-        kv_cache_tokens=kv_cache_tokens,
-        max_num_seqs=max_num_seqs,
-    )
-    replicas = replicas_for(requests_per_second, replica)
-    each = requests_per_second / replicas
-    return Size(
-        replicas=replicas,
-        utilisation=each / replica.throughput_per_second,
-        ttft_seconds=replica.ttft_seconds(each),
-        replica=replica,
-    )
-
-
 def replicas_for(requests_per_second: float, replica: ReplicaCapacity) -> int:
-    """Replicas for another rate of the same requests."""
+    """The fewest replicas that keep the targets at this rate, which is spread evenly."""
     # A rate that was itself made by multiplication must not ask for one replica more.
     return max(1, math.ceil(requests_per_second / replica.requests_per_second * (1 - 1e-9)))
 
