@@ -289,13 +289,6 @@ def sensitivity(case: Case, change: float = 0.2) -> tuple[Swing, ...]:
     return tuple(sorted(found, key=lambda swing: -round(swing.span, 9)))
 
 
-def cold_start_usd(seconds: float, usd_per_hour: float) -> float:
-    """What a start costs: seconds in which GPUs are paid for and answer nothing."""
-    _not_negative("seconds", seconds)
-    _positive("usd_per_hour", usd_per_hour)
-    return seconds / SECONDS_PER_HOUR * usd_per_hour
-
-
 def _moved(case: Case, name: str, factor: float) -> Case:
     value = getattr(case, name) * factor
     return replace(case, **{name: min(1.0, value) if name == "utilisation" else value})

@@ -1,15 +1,15 @@
-"""What GPUs of one replica tell each other, and what it costs beside reading the weights."""
+"""What GPUs of one replica tell each other, by bytes and link speed alone."""
 
 from __future__ import annotations
 
-from coldstart.capacity.memory import BYTES_16_BIT, Parallelism, weight_bytes
+from coldstart.capacity.memory import BYTES_16_BIT, Parallelism
 from coldstart.catalog import Accelerator, Model
 
 ALL_REDUCES_PER_LAYER = 2
 """One after attention, one after the MLP (Megatron-LM, arXiv 1909.08053)."""
 
 
-def tensor_syncs(layers: int, steps: int, per_layer: int = 1) -> int:
+def tensor_syncs(layers: int, steps: int, per_layer: int = ALL_REDUCES_PER_LAYER) -> int:
     """Times that all GPUs of a tensor-parallel group wait for each other."""
     return layers * steps * per_layer
 
@@ -20,27 +20,22 @@ def pipeline_transfers(stages: int, steps: int) -> int:
 
 
 def all_reduce_seconds(
-    model: Model, accelerator: Accelerator, tokens: int, parallel: Parallelism
+    model: Model, accelerator: Accelerator, tokens: float, parallel: Parallelism
 ) -> float:
-    """Seconds a step of `tokens` spends in ring all-reduces, by bytes and link speed alone."""
+    """Seconds a step of `tokens` spends in ring all-reduces, over all stages."""
     group = parallel.tensor
-    if group == 1:
-        return 0.0
     message = tokens * model.hidden_size * BYTES_16_BIT * 2 * (group - 1) / group
-    one_way = accelerator.interconnect_gb_per_second * 1e9 / 2
-    return ALL_REDUCES_PER_LAYER * model.layers * message / one_way
+    return tensor_syncs(model.layers, 1) * message / _one_way_bytes_per_second(accelerator)
 
 
-def read_seconds(
-    model: Model, accelerator: Accelerator, precision: str, sequences: int, parallel: Parallelism
+def transfer_seconds(
+    model: Model, accelerator: Accelerator, tokens: float, parallel: Parallelism
 ) -> float:
-    """Seconds a decode step takes to read the weights it touches from one stage's memory.
+    """Seconds a step of `tokens` spends on its way from stage to stage."""
+    message = tokens * model.hidden_size * BYTES_16_BIT
+    crossings = pipeline_transfers(parallel.pipeline, 1)
+    return crossings * message / _one_way_bytes_per_second(accelerator)
 
-    With experts, `sequences` tokens choose among them independently.
-    """
-    read = weight_bytes(model, precision, parallel)
-    if model.experts and model.experts_per_token:
-        missed = (1 - model.experts_per_token / model.experts) ** sequences
-        always = model.active_parameters_billion / model.parameters_billion
-        read *= always + (1 - always) * (1 - missed)
-    return read / (accelerator.memory_bandwidth_gb_per_second * 1e9)
+
+def _one_way_bytes_per_second(accelerator: Accelerator) -> float:
+    return accelerator.interconnect_gb_per_second * 1e9 / 2

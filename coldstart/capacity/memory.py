@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from coldstart.catalog import Model
+from coldstart.catalog import BITS, Model
 from coldstart.units import GIB, MIB
 
 BLOCK_TOKENS = 16
@@ -47,8 +47,6 @@ vllm/v1/worker/gpu_worker.py)."""
 PADDED_HIDDEN, PADDED_EXPERT = 256, 128
 """Multiples that mxfp4 kernels pad the experts' matrices to: 12.82 GiB of gpt-oss-20b took 13.72
 once loaded (vLLM 0.19, A100, https://myoceane.fr/index.php/ai-vllm-a100-gemma-4/)."""
-MXFP4_BITS = 4.25
-"""Bits of a value with its share of the scale of 32 (OCP Microscaling Formats, MXFP4)."""
 MIG_SLICE_LOSS_GIB = 0.19
 """nvidia-smi shows 4.75, 9.75 and 19.62 GiB of slices of an eighth, a quarter and half of an A100
 with 39.5 GiB (NVIDIA MIG User Guide, `nvidia-smi mig -lgip`)."""
@@ -203,14 +201,18 @@ def longest_sequence(
 
 
 def weight_bytes(model: Model, precision: str, parallel: Parallelism = ONE_GPU) -> int:
-    """Weights on the fullest GPU once loaded: with stages, the first also holds the embeddings."""
+    """Weights on the fullest GPU once loaded.
+
+    Of stages the fullest is counted as if it had the most layers and the embeddings too.
+    """
     total = model.weight_bytes[precision]  # type: ignore[index]
     if precision == "mxfp4":
         total += _padding_bytes(model)
     if parallel.pipeline == 1:
         return -(-total // parallel.tensor)
     table = min(model.vocabulary_size * model.hidden_size * BYTES_16_BIT, total // 2)
-    stage = -(-max(total - 2 * table, 0) // parallel.pipeline) + table
+    layers = -(-model.layers // parallel.pipeline)
+    stage = min(total, -(-(total - 2 * table) * layers // model.layers) + table)
     return -(-stage // parallel.tensor)
 
 
@@ -219,7 +221,7 @@ def _padding_bytes(model: Model) -> int:
     hidden, width = model.hidden_size, model.expert_intermediate_size or 0
     padded = -(-hidden // PADDED_HIDDEN) * PADDED_HIDDEN * -(-width // PADDED_EXPERT)
     values = 3 * (padded * PADDED_EXPERT - hidden * width)
-    return round(model.layers * (model.experts or 0) * values * MXFP4_BITS / 8)
+    return round(model.layers * (model.experts or 0) * values * BITS["mxfp4"] / 8)
 
 
 def activation_bytes(model: Model, batch: Batch, parallel: Parallelism = ONE_GPU) -> int:

@@ -44,11 +44,6 @@ def erlang_c(servers: int, load: float) -> float:
     return blocked / (1 - load / servers * (1 - blocked))
 
 
-def utilisation(rate: float, service_seconds: float, servers: int = 1) -> float:
-    """The share of time a server is busy."""
-    return rate * service_seconds / servers
-
-
 def wait_mean_seconds(
     rate: float, service_seconds: float, servers: int = 1, service_cv: float = 1.0
 ) -> float:
@@ -79,11 +74,6 @@ def wait_percentile_seconds(
         return 0.0
     mean = _wait_of_who_waits(rate, service_seconds, servers, service_cv)
     return mean * math.log(waits / late)
-
-
-def wait_mean_md1_seconds(rate: float, service_seconds: float) -> float:
-    """Mean wait in M/D/1, every service taking the same time: half of that in M/M/1."""
-    return wait_mean_seconds(rate, service_seconds, servers=1, service_cv=0.0)
 
 
 def _wait_of_who_waits(rate: float, service: float, servers: int, cv: float) -> float:

@@ -27,12 +27,8 @@ BISECTIONS = 16
 """Halvings of the search for the rate a replica carries: to 1/65536 of its throughput."""
 FULLEST = 1 - 1e-6
 """Of its throughput a replica is never asked for more: at all of it a queue has no end."""
-
-
-MOST_IN_FLIGHT = 1024.0
+MOST_IN_FLIGHT = 1024
 """What a stack file may ask of one replica at once."""
-IN_FLIGHT_ROUNDS = 12
-"""Each round is some tenths nearer; the figure is rounded to whole requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,30 +79,6 @@ class ReplicaCapacity:
             rate, self.prefill_seconds, self.percentile, 1, self.prefill_cv
         )
         return slot + behind + self.first_token_seconds
-
-
-def in_flight_at(rate: float, speed_at: SpeedAt, prompt: Lengths, output: Lengths) -> float:
-    """Mean requests in a replica that `rate` of them reach a second, by Little's law.
-
-    A request stays as long as its prompt and its tokens take in a batch of that very size, which
-    is found by iteration from an empty one; more than `MOST_IN_FLIGHT` are not counted.
-    """
-    running = 1.0
-    for _ in range(IN_FLIGHT_ROUNDS):
-        speed = speed_at(round(running))
-        stay = speed.prefill_seconds(prompt.mean) + output.mean * speed.tpot_seconds(running)
-        running = min(max(1.0, rate * stay), MOST_IN_FLIGHT)
-    return running
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """A number of replicas, how busy they are, and the percentiles they keep."""
-
-    replicas: int
-    utilisation: float
-    ttft_seconds: float
-    replica: ReplicaCapacity
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +156,24 @@ class _Batch:
         return replace(whole, requests_per_second=_rate_within(whole, targets.ttft_seconds))
 
 
+def in_flight_at(rate: float, speed_at: SpeedAt, prompt: Lengths, output: Lengths) -> int:
+    """Requests in a replica that `rate` of them reach a second, by Little's law, in whole ones.
+
+    A request stays as long as its prompt and its tokens take in a batch of that very size, the
+    other requests' prompts in between included. At least 1; above `MOST_IN_FLIGHT` none counts.
+    """
+
+    def arrive(running: int) -> float:
+        batch = _Batch(running, speed_at(running), prompt, output, step_seconds=0.0)
+        return rate * batch.service_seconds
+
+    low, high = 1, MOST_IN_FLIGHT
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if arrive(middle) >= middle else (low, middle - 1)
+    return low
+
+
 def _rate_within(replica: ReplicaCapacity, ttft_seconds: float) -> float:
     if replica.first_token_seconds > ttft_seconds:
         return 0.0
@@ -233,41 +223,10 @@ def replica_capacity(
     return replace(full, bound=tightest)
 
 
-def size_replicas(
-    requests_per_second: float,
-    speed_at: SpeedAt,
-    prompt: Lengths,
-    output: Lengths,
-    targets: Targets,
-    *,
-    kv_cache_tokens: int,
-    max_num_seqs: int,
-) -> Size:
-    """The fewest replicas that keep `targets` at this arrival rate, and what they then do.
-
-    Raises `UnreachableTargetError` when no number of replicas does.
-    """
-    replica = replica_capacity(
-        speed_at,
-        prompt,
-        output,
-        targets,
-        kv_cache_tokens=kv_cache_tokens,
-        max_num_seqs=max_num_seqs,
-    )
-    replicas = replicas_for(requests_per_second, replica)
-    each = requests_per_second / replicas
-    return Size(
-        replicas=replicas,
-        utilisation=each / replica.throughput_per_second,
-        ttft_seconds=replica.ttft_seconds(each),
-        replica=replica,
-    )
-
-
 def replicas_for(requests_per_second: float, replica: ReplicaCapacity) -> int:
-    """Replicas for another rate of the same requests."""
-    return max(1, math.ceil(requests_per_second / replica.requests_per_second))
+    """The fewest replicas that keep the targets at this rate, which is spread evenly."""
+    # A rate that was itself made by multiplication must not ask for one replica more.
+    return max(1, math.ceil(requests_per_second / replica.requests_per_second * (1 - 1e-9)))
 
 
 def _most_within_tpot(batch: Callable[[int], _Batch], target: float, limit: int) -> int:

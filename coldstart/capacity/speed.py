@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -17,9 +18,12 @@ class EngineSpeed:
     step_seconds_per_sequence: float
 
     def __post_init__(self) -> None:
-        if self.prefill_tokens_per_second <= 0 or self.step_seconds <= 0:
-            raise ValueError("a replica reads at a positive rate and a step takes time")
-        if self.step_seconds_per_sequence < 0:
+        for figure in (self.prefill_tokens_per_second, self.step_seconds):
+            if not (math.isfinite(figure) and figure > 0):
+                raise ValueError("a replica reads at a positive rate and a step takes time")
+        if not (
+            math.isfinite(self.step_seconds_per_sequence) and self.step_seconds_per_sequence >= 0
+        ):
             raise ValueError("a sequence cannot shorten a step")
 
     def prefill_seconds(self, prompt_tokens: float) -> float:

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from coldstart.capacity.communication import all_reduce_seconds, tensor_syncs, transfer_seconds
+from coldstart.capacity.memory import BYTES_16_BIT, ONE_GPU, Parallelism
+from coldstart.capacity.reads import cache_bytes_read, weight_bytes_read
 from coldstart.capacity.speed import EngineSpeed
 from coldstart.catalog import Accelerator, Catalog, Model
 
-ACTIVATION_BYTES = 2
-"""Activations travel between GPUs in 16 bit."""
-ALL_REDUCES_PER_LAYER = 2
-"""After attention and after the feed-forward part (Megatron-LM, arXiv 1909.08053)."""
-EIGHT_BIT = ("fp8", "int8", "mxfp4")
+NARROW = ("fp8", "int8", "mxfp4")
+"""Weights that are multiplied in 8 bit or fewer where the GPU can; int4 is dequantised to 16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,73 +61,62 @@ def decode_ceiling_tokens_per_second(
     return memory_bandwidth_gb_per_second / weights_gb
 
 
-def weight_bytes_read(model: Model, precision: str, running: float) -> float:
-    """Bytes of weights one step of `running` sequences reads.
-
-    All of them for a dense model. Of a mixture of experts a token uses the share active /
-    parameters, and tokens choose independently, so a batch touches 1 - (1 - share)^running.
-    """
-    whole = {str(key): count for key, count in model.weight_bytes.items()}[precision]
-    share = model.active_parameters_billion / model.parameters_billion
-    return whole * (1 - (1 - share) ** max(running, 1))
-
-
 def engine_speed(
     model: Model,
     accelerator: Accelerator,
     figures: Achieved,
     *,
     precision: str,
-    kv_bytes_per_token: float,
     context_tokens: float,
+    kv_bytes: int = BYTES_16_BIT,
     prompt_tokens: float | None = None,
-    tensor_parallel: int = 1,
+    parallel: Parallelism = ONE_GPU,
     running: float = 1,
 ) -> EngineSpeed:
-    """The speed of a replica on `tensor_parallel` GPUs.
+    """The speed of a replica cut as `parallel` says.
 
-    `kv_bytes_per_token` counts all layers and GPUs; `context_tokens` is what a running sequence
+    `kv_bytes` is what a value of the KV cache takes; `context_tokens` is what a running sequence
     holds on average; `prompt_tokens` (default: the context) how long a prompt to read is. For a
     mixture of experts the step reads what a batch of `running` touches, so that smaller batches are
     at most this slow; a dense model's speed does not depend on `running`.
+
+    A token passes the stages of a pipeline in turn, each on `parallel.tensor` GPUs, so stages make
+    no step shorter. They work on as many batches at once, each with its share of the sequences,
+    the fullest of which is counted. Prompts are counted one at a time, as if no two were in
+    different stages: a lower bound of what a pipeline reads.
     """
-    gpus = tensor_parallel
-    bytes_per_second = (
-        gpus * accelerator.memory_bandwidth_gb_per_second * 1e9 * figures.bandwidth_fraction
-    )
+    tensor, stages = parallel.tensor, parallel.pipeline
+    bytes_per_second = accelerator.memory_bandwidth_gb_per_second * 1e9 * figures.bandwidth_fraction
     wide = accelerator.flops_per_second("fp16") * figures.compute_fraction_16bit
-    narrow = precision in EIGHT_BIT and precision in accelerator.dense_tflops
+    narrow = precision in NARROW and precision in accelerator.dense_tflops
     rate = (
         accelerator.flops_per_second(precision) * figures.compute_fraction_8bit if narrow else wide
     )
-    arithmetic = 2e9 * model.active_parameters_billion / (gpus * rate)
-    attention = _attention_operations(model, prompt_tokens or context_tokens) / (gpus * wide)
-    exchange = _exchange_seconds_per_token(model, accelerator, gpus)
-    waits = ALL_REDUCES_PER_LAYER * figures.all_reduce_seconds if gpus > 1 else 0.0
+    arithmetic = 2e9 * model.active_parameters_billion / (tensor * rate)
+    attention = _attention_operations(model, prompt_tokens or context_tokens) / (tensor * wide)
+    exchange = all_reduce_seconds(model, accelerator, 1, parallel)
+    exchange += transfer_seconds(model, accelerator, 1, parallel)
+    waits = tensor_syncs(model.layers, 1) * figures.all_reduce_seconds if tensor > 1 else 0.0
+    cache = cache_bytes_read(model, context_tokens, kv_bytes=kv_bytes, parallel=parallel)
+    sequence = cache / bytes_per_second + arithmetic + exchange + figures.sequence_overhead_seconds
+    weights = weight_bytes_read(model, precision, running / stages) / tensor
+    # Of n sequences the fullest of s batches has at most n/s + 1 - 1/s.
     return EngineSpeed(
         prefill_tokens_per_second=1 / (arithmetic + attention + exchange),
-        step_seconds=weight_bytes_read(model, precision, running) / bytes_per_second
-        + model.layers * (figures.layer_overhead_seconds + waits),
-        step_seconds_per_sequence=kv_bytes_per_token * context_tokens / bytes_per_second
-        + arithmetic
-        + exchange
-        + figures.sequence_overhead_seconds,
+        step_seconds=weights / bytes_per_second
+        + model.layers * figures.layer_overhead_seconds
+        + waits
+        + sequence * (1 - 1 / stages),
+        step_seconds_per_sequence=sequence / stages,
     )
 
 
 def _attention_operations(model: Model, prompt_tokens: float) -> float:
-    """Operations per prompt token: scores and values over, on average, half the prompt."""
+    """Operations per prompt token: scores and values over, on average, half the prompt.
+
+    What layers with a state compute does not grow with the prompt and is not counted.
+    """
     span = prompt_tokens / 2
-    full = model.layers if model.full_attention_layers is None else model.full_attention_layers
     windowed = min(span, model.sliding_window_tokens or span)
-    spans = full * span + (model.layers - full) * windowed
+    spans = model.full_layers * span + model.sliding_layers * windowed
     return 4 * model.attention_heads * model.head_dim * spans
-
-
-def _exchange_seconds_per_token(model: Model, accelerator: Accelerator, gpus: int) -> float:
-    """Seconds the activations of one token spend between GPUs: ring all-reduces in every layer."""
-    if gpus == 1:
-        return 0.0
-    moved = 2 * (gpus - 1) / gpus * model.hidden_size * ACTIVATION_BYTES
-    one_way = accelerator.interconnect_gb_per_second / 2 * 1e9
-    return ALL_REDUCES_PER_LAYER * model.layers * moved / one_way

@@ -99,6 +99,8 @@ def cooldown_for_share_seconds(
     requests_per_second: float, start_seconds: float, allowed_share: float
 ) -> float:
     """The shortest cooldown that lets at most `allowed_share` of Poisson arrivals meet a start."""
+    if not requests_per_second > 0:
+        raise ValueError(f"no cooldown follows from {requests_per_second:g} requests a second")
     if not 0 < allowed_share < 1:
         raise ValueError(f"a share of {allowed_share:g} is not between 0 and 1")
     during = requests_per_second * start_seconds
@@ -112,6 +114,10 @@ class Surge:
 
     replicas: int
     per_day: float
+
+    def __post_init__(self) -> None:
+        if self.replicas < 1 or not (math.isfinite(self.per_day) and self.per_day >= 0):
+            raise ValueError(f"{self.per_day:g} rises a day to {self.replicas} replicas cannot be")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +210,9 @@ def warm_optimum(
     *,
     usd_per_violated_second: float | None = None,
     allowed_share: float | None = None,
+    at_least: int = 0,
 ) -> WarmChoice:
-    """The best warm replicas and nodes.
+    """The best warm replicas and nodes, of replicas `at_least` those that run anyway.
 
     With `usd_per_violated_second` the cheapest of idle cost and violated seconds together; with
     `allowed_share` the least idle cost that leaves at most this share of time violated. Exactly
@@ -213,11 +220,13 @@ def warm_optimum(
     """
     if (usd_per_violated_second is None) == (allowed_share is None):
         raise ValueError("give usd_per_violated_second or allowed_share, one of the two")
+    if allowed_share is not None and not 0 <= allowed_share <= 1:
+        raise ValueError(f"a share of {allowed_share:g} is not from 0 to 1")
     price = usd_per_violated_second or 0.0
-    largest = max((surge.replicas for surge in surges), default=0)
+    largest = max(at_least, *(surge.replicas for surge in surges), 0)
     choices = (
         warm_choice(surges, costs, replicas=replicas, nodes=nodes, usd_per_violated_second=price)
-        for replicas in range(largest + 1)
+        for replicas in range(at_least, largest + 1)
         for nodes in range(-(-(largest - replicas) // costs.replicas_per_node) + 1)
     )
     if allowed_share is not None:
@@ -232,9 +241,11 @@ def poisson_surges(
     """How often random arrivals alone ask for one replica more, per level above the mean demand.
 
     Requests in service are Poisson (M/G/∞), so level n·k is crossed upwards
-    rate x P(exactly n·k in service) times a second.
+    rate x P(exactly n·k in service) times a second. Without arrivals there are none.
     """
     load = requests_per_second * service_seconds
+    if load <= 0:
+        return ()
     surges: list[Surge] = []
     for replicas in range(max(1, math.ceil(load / concurrency)), max_replicas):
         level = replicas * concurrency

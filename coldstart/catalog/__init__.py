@@ -1,6 +1,6 @@
 """What the world offers, as data with a source per fact: see `load()`."""
 
-from coldstart.catalog.entry import Precision
+from coldstart.catalog.entry import BITS, Precision
 from coldstart.catalog.loader import Catalog, CatalogError, UnknownKeyError, load, load_folder
 from coldstart.catalog.models import (
     Accelerator,
@@ -17,6 +17,7 @@ from coldstart.catalog.models import (
 from coldstart.catalog.prices import FixedPrice, GpuSecondPrice, Price, RentalPrice, TokenPrice
 
 __all__ = [
+    "BITS",
     "Accelerator",
     "Catalog",
     "CatalogError",

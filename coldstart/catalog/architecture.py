@@ -8,17 +8,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from coldstart.catalog.layers import (
+    FULL,
+    NEITHER,
+    SLIDING,
+    SPARSE,
+    STATE,
+    WINDOWS,
+    count_of,
+    layer_kinds,
+    model_kind,
+)
 from coldstart.catalog.model_files import Fields
 
-FULL = ("full_attention", "attention", "*")
-SLIDING = ("sliding_attention", "chunked_attention")
-STATE = ("linear_attention", "mamba", "mamba2", "M")
-NEITHER = ("mlp", "moe", "-", "E")
-QK_NORMS = ("qwen3", "qwen3_moe", "qwen3_next", "qwen3_5", "qwen3_5_moe", "gemma3", "gemma3_text")
-FOUR_NORMS = ("gemma2", "gemma3", "gemma3_text")
-TIED_BY_DEFAULT = ("gemma", "gemma2", "gemma3", "gemma3_text")
+QK_NORMS = (
+    *("qwen3", "qwen3_moe", "qwen3_next", "qwen3_5", "qwen3_5_moe", "qwen3_vl", "qwen3_vl_moe"),
+    "gemma3",
+)
+FOUR_NORMS = ("gemma2", "gemma3")
+TIED_BY_DEFAULT = ("gemma", "gemma2", "gemma3", "cohere", "cohere2")
 GATED_OUTPUT = ("qwen3_next", "qwen3_5", "qwen3_5_moe")
 STATE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+NOT_SIZED = {
+    "attn_type_list": "layer_types instead",
+    "block_configs": "the same heads in every layer",
+    "cross_attention_layers": "no layers that attend to images",
+    "global_head_dim": "heads of one width in all layers",
+    "index_topk": "attention without an indexer of its own",
+    "swa_num_key_value_heads": "as many KV heads in layers with a window as in the others",
+    "vocab_size_per_layer_input": "embeddings of the whole model only",
+}
+"""Keys of designs whose memory does not follow from the others, and what can be sized."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +65,6 @@ class Architecture:
     experts: int | None
     experts_per_token: int | None
     expert_inner: int | None
-    shared_experts: int
     parameters: int
     active: int
     table: int
@@ -54,44 +73,49 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True)
 class _Mixture:
-    """Experts of one layer."""
+    """Experts of one layer, and how many layers have them."""
 
     experts: int
     chosen: int
     inner: int
-    shared: int
     shared_inner: int
     layers: int
 
 
-def architecture(config: Fields) -> Architecture:
-    """Read the text part of a model's configuration; raises ModelFileError for what is wrong."""
+def architecture(config: Fields, whole: Fields | None = None) -> Architecture:
+    """Read a model's configuration; raises ModelFileError for what is wrong.
+
+    `config` is the text part, `whole` the configuration around it of a multimodal model.
+    """
+    for key, sized in NOT_SIZED.items():
+        if config.get(key):
+            raise config.fail(key, config.get(key), f"{sized}; this design cannot be sized")
     layers, hidden = config.count("num_hidden_layers"), config.count("hidden_size")
     heads = config.count("num_attention_heads")
     kv_heads = config.found("num_key_value_heads") or heads
     if heads % kv_heads:
         raise config.fail("num_key_value_heads", kv_heads, f"a divisor of the {heads} heads")
-    head_dim = config.found("head_dim") or hidden // heads
-    inner = config.found("intermediate_size", "ffn_hidden_size", "moe_intermediate_size")
+    head_dim, latent = _widths(config, hidden // heads)
+    inner = config.found(
+        "intermediate_size_mlp", "intermediate_size", "ffn_hidden_size", "moe_intermediate_size"
+    )
     if inner is None:
         raise config.missing("intermediate_size")
-    kinds = _kinds(config, layers)
-    latent = config.found("kv_lora_rank")
+    kinds = layer_kinds(config, layers)
+    states, sliding = count_of(kinds, STATE), count_of(kinds, SLIDING)
     mixture = _mixture(config, layers, inner, kinds)
-    state_parameters, state_bytes = _state(config, hidden) if _any(kinds, STATE) else (0, 0)
+    state_parameters, state_bytes = _state(config, hidden) if states else (0, 0)
     vocabulary = config.count("vocab_size")
-    tied = config.flag("tie_word_embeddings", config.text("model_type") in TIED_BY_DEFAULT)
-    table = vocabulary * hidden * (1 if tied else 2)
-    per_expert = 3 * hidden * mixture.inner if mixture else 0
+    table = vocabulary * hidden * (1 if _tied(config, whole) else 2)
+    per_expert = _matrices(config) * hidden * mixture.inner if mixture else 0
     bias = _expert_bias(config, mixture) if mixture else 0
     routed = mixture.layers * mixture.experts if mixture else 0
-    in_experts = routed * per_expert
-    blocks = _blocks(config, layers, hidden, inner, mixture, kinds)
-    mixers = _count(kinds, FULL + SLIDING) * _attention(config, hidden, heads, kv_heads, head_dim)
-    mixers += _count(kinds, STATE) * state_parameters
-    parameters = table + hidden + blocks + mixers + in_experts + routed * bias
+    parameters = table + hidden + _blocks(config, hidden, inner, mixture, kinds)
+    parameters += (count_of(kinds, FULL) + sliding) * _attention(
+        config, hidden, heads, kv_heads, head_dim
+    )
+    parameters += states * state_parameters + routed * (per_expert + bias)
     idle = (routed - mixture.layers * mixture.chosen) * (per_expert + bias) if mixture else 0
-    sliding = _count(kinds, SLIDING)
     return Architecture(
         layers=layers,
         hidden=hidden,
@@ -101,69 +125,48 @@ def architecture(config: Fields) -> Architecture:
         inner=inner,
         vocabulary=vocabulary,
         context=config.count("max_position_embeddings", "max_sequence_length", "n_positions"),
-        latent=None if latent is None else latent + config.count("qk_rope_head_dim"),
-        window=config.count("sliding_window", "attention_chunk_size") if sliding else None,
-        full_layers=_count(kinds, FULL),
-        state_layers=_count(kinds, STATE),
+        latent=latent,
+        window=config.count(*WINDOWS) if sliding else None,
+        full_layers=count_of(kinds, FULL),
+        state_layers=states,
         state_bytes=state_bytes,
         experts=mixture.experts if mixture else None,
         experts_per_token=mixture.chosen if mixture else None,
         expert_inner=mixture.inner if mixture else None,
-        shared_experts=mixture.shared if mixture else 0,
         parameters=parameters,
         active=parameters - idle,
         table=table,
-        in_experts=in_experts,
+        in_experts=routed * per_expert,
     )
 
 
-def _count(kinds: list[str], wanted: tuple[str, ...]) -> int:
-    return sum(kind in wanted for kind in kinds)
+def _tied(config: Fields, whole: Fields | None) -> bool:
+    """Whether the head is the table of embeddings."""
+    key = "tie_word_embeddings"
+    holder = whole if whole is not None and config.get(key) is None else config
+    return holder.flag(key, model_kind(config) in TIED_BY_DEFAULT)
 
 
-def _any(kinds: list[str], wanted: tuple[str, ...]) -> bool:
-    return _count(kinds, wanted) > 0
+def _widths(config: Fields, usual: int) -> tuple[int, int | None]:
+    """Width of a head, and of the latent where keys and values are made from one (MLA)."""
+    latent = config.found("kv_lora_rank")
+    if latent is None:
+        head_dim = config.found("head_dim") or usual
+        if (value := config.found("v_head_dim")) not in (None, head_dim):
+            raise config.fail("v_head_dim", value, f"{head_dim}, the width of a key")
+        return head_dim, None
+    rope = config.count("qk_rope_head_dim")
+    widths = config.count("qk_nope_head_dim") + rope + config.count("v_head_dim")
+    return widths // 2, latent + rope
 
 
-def _kinds(config: Fields, layers: int) -> list[str]:
-    """The kind of every layer, by whichever of the known ways the configuration tells it."""
-    pattern = config.text("hybrid_override_pattern")
-    key = "layer_types" if config.get("layer_types") is not None else "layers_block_type"
-    kinds = config.texts(key)
-    if kinds is None and pattern:
-        key, kinds = "hybrid_override_pattern", list(pattern)
-    if kinds is None:
-        kinds = _regular(config, layers)
-    if len(kinds) != layers:
-        raise config.fail(key, f"{len(kinds)} entries", f"one for each of the {layers} layers")
-    known = FULL + SLIDING + STATE + NEITHER
-    for kind in kinds:
-        if kind not in known:
-            raise config.fail(key, kind, f"one of {', '.join(known)}")
-    return kinds
-
-
-def _regular(config: Fields, layers: int) -> list[str]:
-    every = config.found("full_attention_interval")
-    if every:
-        return [FULL[0] if (i + 1) % every == 0 else STATE[0] for i in range(layers)]
-    if config.found("attn_layer_period"):
-        period, offset = (
-            config.count("attn_layer_period"),
-            config.found("attn_layer_offset", least=0),
-        )
-        return [FULL[0] if i % period == (offset or 0) else "mamba" for i in range(layers)]
-    window = config.found("sliding_window")
-    if window is None or not config.flag("use_sliding_window", True):
-        return [FULL[0]] * layers
-    every = config.found("sliding_window_pattern")
-    if every:
-        return [FULL[0] if (i + 1) % every == 0 else SLIDING[0] for i in range(layers)]
-    return [SLIDING[0]] * layers
+def _matrices(config: Fields) -> int:
+    """Matrices of a feed-forward block: gate, up and down; squared ReLU has no gate."""
+    return 2 if "relu2" in (config.text("mlp_hidden_act"), config.text("hidden_act")) else 3
 
 
 def _attention(config: Fields, hidden: int, heads: int, kv_heads: int, head_dim: int) -> int:
-    kind = config.text("model_type")
+    kind = model_kind(config)
     if config.get("kv_lora_rank") is not None:
         latent, rope = config.count("kv_lora_rank"), config.count("qk_rope_head_dim")
         nope, value = config.count("qk_nope_head_dim"), config.count("v_head_dim")
@@ -182,54 +185,65 @@ def _attention(config: Fields, hidden: int, heads: int, kv_heads: int, head_dim:
 
 def _mixture(config: Fields, layers: int, inner: int, kinds: list[str]) -> _Mixture | None:
     experts = config.found("num_experts", "num_local_experts", "n_routed_experts", least=0)
+    if experts is None:
+        _refuse_other_experts(config)
     if not experts:
         return None
     chosen = config.count("num_experts_per_tok", "experts_per_token", "moe_topk")
     if chosen > experts:
         raise config.fail("num_experts_per_tok", chosen, f"at most the {experts} experts")
-    width = config.found("moe_intermediate_size", "moe_ffn_hidden_size") or inner
-    shared = config.found("n_shared_experts", least=0) or 0
-    shared_width = config.found(
+    llama4 = model_kind(config) == "llama4"
+    usual = config.count("intermediate_size") if llama4 else inner
+    width = config.found("moe_intermediate_size", "moe_ffn_hidden_size") or usual
+    shared = config.found("n_shared_experts", least=0) or int(llama4)
+    shared_inner = config.found(
         "shared_expert_intermediate_size",
         "shared_intermediate_size",
         "moe_shared_expert_intermediate_size",
         least=0,
     )
-    shared_inner = shared_width if shared_width is not None else shared * width
-    sparse = range(config.found("first_k_dense_replace", least=0) or 0, layers)
-    step, dense = config.found("decoder_sparse_step") or 1, config.get("mlp_only_layers") or []
-    found = [i for i in sparse if (i + 1) % step == 0 and i not in dense]
-    if _any(kinds, NEITHER):
-        found = [i for i, kind in enumerate(kinds) if kind in ("moe", "E")]
-    return _Mixture(experts, chosen, width, shared or bool(shared_inner), shared_inner, len(found))
+    if shared_inner is None:
+        shared_inner = shared * width
+    if count_of(kinds, NEITHER):
+        return _Mixture(experts, chosen, width, shared_inner, count_of(kinds, SPARSE))
+    first = config.found("first_k_dense_replace", least=0) or 0
+    step = config.found("decoder_sparse_step", "interleave_moe_layer_step") or 1
+    every = config.found("moe_layer_freq") or 1
+    dense = config.numbers("mlp_only_layers")
+    found = [
+        i for i in range(first, layers) if (i + 1) % step == 0 and i % every == 0 and i not in dense
+    ]
+    return _Mixture(experts, chosen, width, shared_inner, len(found))
+
+
+def _refuse_other_experts(config: Fields) -> None:
+    """A count of experts under a name that is not known would pass for a dense model."""
+    for key, value in config.values.items():
+        if "experts" in key and "per_tok" not in key and isinstance(value, int) and value > 1:
+            raise config.fail(key, value, "the number of experts as num_experts")
 
 
 def _expert_bias(config: Fields, mixture: _Mixture) -> int:
-    if config.text("model_type") != "gpt_oss":
+    if model_kind(config) != "gpt_oss":
         return 0
     return 2 * mixture.inner + config.count("hidden_size")
 
 
 def _blocks(
-    config: Fields,
-    layers: int,
-    hidden: int,
-    inner: int,
-    mixture: _Mixture | None,
-    kinds: list[str],
+    config: Fields, hidden: int, inner: int, mixture: _Mixture | None, kinds: list[str]
 ) -> int:
     """Norms, dense MLPs, routers and shared experts of all layers."""
-    kind = config.text("model_type")
-    separate = _any(kinds, NEITHER)  # a block is a mixer or an MLP, not both
+    kind, matrices = model_kind(config), _matrices(config)
+    separate = count_of(kinds, NEITHER)  # a block is a mixer or an MLP, not both
     norms = 1 if separate else 4 if kind in FOUR_NORMS else 2
-    ungated = config.text("mlp_hidden_act") == "relu2"
-    dense = _count(kinds, ("mlp", "-")) if separate else layers - (mixture.layers if mixture else 0)
-    total = layers * norms * hidden + dense * (2 if ungated else 3) * hidden * inner
+    sparse = mixture.layers if mixture else 0
+    dense = (separate or len(kinds)) - sparse
+    total = len(kinds) * norms * hidden + dense * matrices * hidden * inner
     if mixture is not None:
         router = hidden * mixture.experts
         router += mixture.experts if kind in ("gpt_oss", "deepseek_v3") else 0
         gate = hidden if config.found("shared_expert_intermediate_size", least=0) else 0
-        total += mixture.layers * (router + 3 * hidden * mixture.shared_inner + gate)
+        total += sparse * (router + matrices * hidden * mixture.shared_inner + gate)
     return total
 
 
@@ -238,7 +252,11 @@ def _state(config: Fields, hidden: int) -> tuple[int, int]:
 
     The convolution's tail is kept in 16 bit, the recurrent state as the configuration says.
     """
-    wide = STATE_BYTES.get(config.text("mamba_ssm_dtype", config.text("mamba_ssm_cache_dtype")), 2)
+    key = "mamba_ssm_dtype" if config.get("mamba_ssm_dtype") else "mamba_ssm_cache_dtype"
+    kind = config.text(key) or "bfloat16"
+    if kind not in STATE_BYTES:
+        raise config.fail(key, kind, f"one of {', '.join(STATE_BYTES)}")
+    wide = STATE_BYTES[kind]
     if config.get("linear_num_value_heads") is not None:
         keys = config.count("linear_num_key_heads") * config.count("linear_key_head_dim")
         heads, head_dim = (

@@ -323,6 +323,10 @@ def _cross_references(reader: _Reader, catalog: Catalog) -> None:
         elif abs(kind.accelerator_memory_mib / 1024 - gpu.memory_gib) > 0.02 * gpu.memory_gib:
             text = f"{kind.accelerator_memory_mib}: {gpu.key} has {gpu.memory_gib} GiB"
             reader.fault("aws_instance_types.yaml", f"{name}.accelerator_memory_mib", text)
+    for name, model in catalog.models.items():
+        if model.revision is None:
+            text = f"None: expected a commit of https://huggingface.co/{name}/commits/main"
+            reader.fault("models.yaml", f"{name}.revision", text)
     for key in catalog.mig_profiles:
         if key not in catalog.accelerators:
             text = f"{key!r}: expected a key of accelerators.yaml"

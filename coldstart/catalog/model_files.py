@@ -10,7 +10,7 @@ from typing import Any
 
 from coldstart.catalog.loader import CatalogError
 
-MOST = 10**7
+MOST = 10**8
 """Above any width, count or context of a published model; more is a slip."""
 
 
@@ -86,6 +86,13 @@ class Fields:
             return None
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self.fail(key, value, "a list of texts")
+        return value
+
+    def numbers(self, key: str) -> list[int]:
+        """The list of whole numbers under `key`, empty where there is none."""
+        value = self.values.get(key) or []
+        if not isinstance(value, list) or not all(type(item) is int for item in value):
+            raise self.fail(key, value, "a list of whole numbers")
         return value
 
     def inner(self, key: str) -> Fields | None:

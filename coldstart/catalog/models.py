@@ -110,8 +110,8 @@ class Model(Entry):
     """One open model, by its Hugging Face repository.
 
     `weight_bytes` is the size of the weights at each precision. The native precision is the
-    checkpoint as published, which is what a node has to fetch; the others are derived.
-    `download_excludes` are patterns of files in the repository that repeat the same weights.
+    checkpoint as published, which is what a node has to fetch; the others are derived. `revision`
+    is a commit of the repository, None only for a model read from files of this machine.
 
     What a layer remembers decides how much memory a sequence takes:
 
@@ -122,7 +122,8 @@ class Model(Entry):
       length. Layers that are none of these keep nothing.
 
     `full_attention_layers` is None where every layer is one. `expert_intermediate_size` is the
-    width of one expert, `shared_experts` those that every token passes.
+    width of one expert. With a latent, `head_dim` is the mean width of a query and of a value: what
+    a head computes with, not what it keeps.
     """
 
     name: str
@@ -144,11 +145,8 @@ class Model(Entry):
     experts: Count | None = None
     experts_per_token: Count | None = None
     expert_intermediate_size: Count | None = None
-    shared_experts: Natural = 0
     native_precision: Precision
     weight_bytes: dict[Precision, Count]
-    weight_files: Count
-    download_excludes: tuple[str, ...] = ()
     gated: bool
     license: str
     revision: Revision | None
@@ -170,6 +168,10 @@ class Model(Entry):
             raise ValueError(
                 f"full_attention_layers and state_layers exceed the {self.layers} layers"
             )
+        if not self.full_layers + self.sliding_layers + self.state_layers:
+            raise ValueError(
+                "no layer looks at other tokens: full_attention_layers cannot be 0 here"
+            )
         if bool(self.state_layers) != bool(self.state_bytes_per_layer):
             raise ValueError("state_layers and state_bytes_per_layer come together")
         if len({self.experts is None, self.experts_per_token is None}) > 1 or (
@@ -186,6 +188,15 @@ class Model(Entry):
     def checkpoint_bytes(self) -> int:
         """Bytes of the published checkpoint: what staging and loading have to move."""
         return self.weight_bytes[self.native_precision]
+
+    @property
+    def expert_parameters_billion(self) -> float:
+        """Parameters of all routed experts: what a token leaves out is E - k of every E of them."""
+        if not self.experts or not self.experts_per_token or self.experts == self.experts_per_token:
+            return 0.0
+        left_out = self.parameters_billion - self.active_parameters_billion
+        all_of_them = left_out * self.experts / (self.experts - self.experts_per_token)
+        return min(all_of_them, self.parameters_billion)
 
     @property
     def full_layers(self) -> int:

@@ -141,10 +141,7 @@ def _model(text: str) -> Any:
     from coldstart.catalog import load
     from coldstart.planning.survey import named_model
 
-    model = named_model(text, load())
-    if model.revision is None:
-        raise ValueError(f"{model.name} has no pinned commit in the catalog; use another model")
-    return model
+    return named_model(text, load())
 
 
 def _choice(kind: type[StrEnum]) -> Callable[[str], Any]:

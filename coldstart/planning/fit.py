@@ -87,34 +87,26 @@ def fits(
         raise LookupError(f"{model.name} has no weights in {precision!r}; known: {known}")
     total_gib = accelerator.visible_gib if visible_gib is None else visible_gib
     tokens = LARGE_BATCH_TOKENS if total_gib >= LARGE_GPU_GIB else BATCH_TOKENS
-    batch = Batch(tokens, concurrency)
     found = memory(
-        model, precision, total_gib, utilization, batch, parallel=parallel, adapters=adapters
+        model,
+        precision,
+        total_gib,
+        utilization,
+        Batch(tokens, concurrency),
+        parallel=parallel,
+        adapters=adapters,
     )
-    kv_bytes = max(found.kv_cache_gib, 0.0) * GIB
-
-    def sequence(length: int) -> int:
-        return sequence_bytes(
-            model, length, batch_tokens=tokens, kv_bytes=KV_BYTES[kv_cache], parallel=parallel
-        )
-
-    longest = longest_sequence(
-        model, kv_bytes, batch_tokens=tokens, kv_bytes=KV_BYTES[kv_cache], parallel=parallel
+    cache_gib = max(found.kv_cache_gib, 0.0)
+    room = _room(
+        model, cache_gib * GIB, parallel, KV_BYTES[kv_cache], tokens, concurrency, context_tokens
     )
-    context = min(context_tokens or AUTO_MAX_MODEL_LEN, model.context_tokens)
-    turn = sequence(min(TYPICAL_TOKENS_PER_REQUEST, model.context_tokens))
-    least = context if context_tokens is not None else min(SMALLEST_CONTEXT, context)
-    holds = kv_bytes >= max(concurrency * turn, sequence(least))
-    if context_tokens is None and longest < context:
-        context = 1 << max(longest.bit_length() - 1, 0)
-    room = int(kv_bytes / sequence(context) * context)
     return FitPlan(
         precision=precision,
         kv_cache=kv_cache,
         tensor_parallel=parallel.tensor,
         pipeline_parallel=parallel.pipeline,
         expert_parallel=parallel.expert,
-        max_model_len=context if holds else 0,
+        max_model_len=room.context if room.holds else 0,
         max_num_seqs=concurrency,
         max_num_batched_tokens=tokens,
         adapters=adapters.count if adapters else 0,
@@ -125,13 +117,52 @@ def fits(
         activations_gib=found.activations_gib,
         graphs_gib=found.graphs_gib,
         overhead_gib=found.overhead_gib,
-        kv_cache_gib=max(found.kv_cache_gib, 0.0),
-        kv_cache_tokens=room,
-        most_sequences=int(kv_bytes / turn),
-        longest_context=longest,
+        kv_cache_gib=cache_gib,
+        kv_cache_tokens=room.tokens,
+        most_sequences=room.sequences,
+        longest_context=room.longest,
         reason=f"{parallel.gpus} x {total_gib:.4g} GiB: weights {found.weights_gib:.1f} and KV "
-        f"cache {max(found.kv_cache_gib, 0):.1f} GiB per GPU, room for {room:,} tokens",
+        f"cache {cache_gib:.1f} GiB per GPU, room for {room.tokens:,} tokens",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """What a KV cache holds: chat turns at once, the longest sequence, tokens at `context`."""
+
+    holds: bool
+    context: int
+    longest: int
+    tokens: int
+    sequences: int
+
+
+def _room(
+    model: Model,
+    cache_bytes: float,
+    parallel: Parallelism,
+    kv_bytes: int,
+    batch_tokens: int,
+    concurrency: int,
+    context_tokens: int | None,
+) -> _Room:
+    def sequence(length: int) -> int:
+        return sequence_bytes(
+            model, length, batch_tokens=batch_tokens, kv_bytes=kv_bytes, parallel=parallel
+        )
+
+    longest = longest_sequence(
+        model, cache_bytes, batch_tokens=batch_tokens, kv_bytes=kv_bytes, parallel=parallel
+    )
+    asked = AUTO_MAX_MODEL_LEN if context_tokens is None else context_tokens
+    context = min(asked, model.context_tokens)
+    turn = sequence(min(TYPICAL_TOKENS_PER_REQUEST, model.context_tokens))
+    least = min(SMALLEST_CONTEXT, context) if context_tokens is None else context
+    holds = cache_bytes >= max(concurrency * turn, sequence(least))
+    if context_tokens is None and longest < context:
+        context = 1 << max(longest.bit_length() - 1, 0)
+    tokens = int(cache_bytes / sequence(context) * context)
+    return _Room(holds, context, longest, tokens, int(cache_bytes / turn))
 
 
 def served_precision(path: str, wish: str, model: Model, accelerator: Accelerator) -> str:
@@ -272,7 +303,7 @@ def _parallelism(
         f"{why}{cut.reason}",
         tuple(
             Rejection(
-                shown(Parallelism(f.tensor_parallel, f.pipeline_parallel, f.expert_parallel)),
+                shown(f.parallel),
                 demands[f].words
                 if f in demands
                 else f"weights take {f.weights_gib:.1f} GiB of each GPU and leave "
@@ -300,7 +331,7 @@ def _no_fit(
         min(TYPICAL_TOKENS_PER_REQUEST, model.context_tokens),
         batch_tokens=fit.max_num_batched_tokens,
         kv_bytes=KV_BYTES[fit.kv_cache],
-        parallel=Parallelism(fit.tensor_parallel, fit.pipeline_parallel),
+        parallel=fit.parallel,
     )
     adapters = f", adapters {fit.adapters_gib * gpus:.1f} GiB" if fit.adapters else ""
     asked = f"{spec.max_concurrency} concurrent requests"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from coldstart.capacity.memory import Parallelism
+
 
 @dataclass(frozen=True, slots=True)
 class FitPlan:
@@ -39,9 +41,14 @@ class FitPlan:
     reason: str
 
     @property
+    def parallel(self) -> Parallelism:
+        """How one replica is cut."""
+        return Parallelism(self.tensor_parallel, self.pipeline_parallel, self.expert_parallel)
+
+    @property
     def gpus(self) -> int:
         """GPUs of one replica."""
-        return self.tensor_parallel * self.pipeline_parallel
+        return self.parallel.gpus
 
     @property
     def holds(self) -> bool:

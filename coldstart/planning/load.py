@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from coldstart.capacity.lengths import Lengths
+from coldstart.capacity.memory import KV_BYTES
 from coldstart.capacity.sizing import (
     SpeedAt,
     Targets,
@@ -22,10 +23,16 @@ from coldstart.catalog import Accelerator, Catalog, Model, load
 from coldstart.planning.decision import Decision, PlanError
 from coldstart.planning.model import FitPlan, LoadPlan, ModelPlan, PoolPlan, StackPlan
 from coldstart.spec.model import MOST_REPLICAS, LengthSpec, ModelSpec
-from coldstart.units import GIB, format_seconds
+from coldstart.units import format_seconds
 
 ANY = Targets(math.inf, math.inf)
 ESTIMATE = "estimated from the GPU's bandwidth and arithmetic, measured engines differ by a fifth"
+PROMPTS_IN_TURN = "stages of a pipeline overlap while they write, prompts are counted in turn"
+
+
+def estimate(stages: int) -> str:
+    """How the speed of a replica of so many pipeline stages was found, in words."""
+    return ESTIMATE if stages == 1 else f"{ESTIMATE}; {PROMPTS_IN_TURN}"
 
 
 def lengths(spec: LengthSpec) -> Lengths:
@@ -54,17 +61,15 @@ def speed_at(
 ) -> SpeedAt:
     """The speed of a replica for mean lengths in tokens, by the sequences that run at once."""
     figures = achieved(catalog)
-    cache_bytes = fit.kv_cache_gib * GIB * fit.gpus
-
     return lambda running: engine_speed(
         model,
         accelerator,
         figures,
         precision=fit.precision,
-        kv_bytes_per_token=cache_bytes / max(fit.kv_cache_tokens, 1),
+        kv_bytes=KV_BYTES[fit.kv_cache],
         context_tokens=prompt + output / 2,
         prompt_tokens=prompt,
-        tensor_parallel=fit.tensor_parallel,
+        parallel=fit.parallel,
         running=running,
     )
 
@@ -102,7 +107,8 @@ def load_plan(
         digits = f"{math.ceil(1000 * error.least_seconds)}ms"
         raise PlanError(
             f"{path}.slo.{error.bound}",
-            f"{error} on {fit.gpus} x {accelerator.marketing_name} ({ESTIMATE}). Use "
+            f"{error} on {fit.gpus} x {accelerator.marketing_name} "
+            f"({estimate(fit.pipeline_parallel)}). Use "
             f"{error.bound}: {digits} or more, a larger tensorParallel, or a faster accelerator",
         ) from None
     peak = traffic.peak_requests_per_second or traffic.requests_per_second
@@ -114,10 +120,11 @@ def load_plan(
         durations=Lengths.with_cv(replica.service_seconds, replica.service_cv),
         in_flight=min(
             replica.concurrency,
-            math.floor(in_flight_at(replica.requests_per_second, speed, prompt, output)),
+            in_flight_at(replica.requests_per_second, speed, prompt, output),
         ),
         replicas=replicas_for(traffic.requests_per_second, replica),
         peak_replicas=replicas_for(peak, replica),
+        stages=fit.pipeline_parallel,
     )
 
 
@@ -144,6 +151,8 @@ def replicas_decision(load: LoadPlan, spec: ModelSpec, start_seconds: float) -> 
         f"{load.requests_per_second:g} requests/s need {load.replicas}, the peak of "
         f"{load.peak_requests_per_second:g} needs {load.peak_replicas}"
     )
+    if load.stages > 1:
+        reason += f" ({PROMPTS_IN_TURN})"
     if spec.scaling.min < load.peak_replicas:
         at_once = math.ceil(load.peak_requests_per_second * replica.service_seconds)
         surge = capacity_plan(at_once, replica.concurrency, spec.scaling.min)
@@ -217,6 +226,6 @@ def _too_few(
     elif nodes > pool.max_nodes:
         works += f" and maxNodes: {nodes} of pool {pool.name}"
     return (
-        f"{what}; {needed} replicas on {nodes} nodes of {expected.name} would do ({ESTIMATE}). "
-        f"{works}"
+        f"{what}; {needed} replicas on {nodes} nodes of {expected.name} would do "
+        f"({estimate(load.stages)}). {works}"
     )

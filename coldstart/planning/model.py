@@ -162,7 +162,8 @@ class LoadPlan:
 
     `targets` is None without an slo, `replica` then the most it can do. `durations` are the
     seconds a request runs in a full batch. `in_flight` requests are in a replica, on average, that
-    takes as many a second as it may. `replicas` carry the mean rate, `peak_replicas` the peak.
+    takes as many a second as it may. `replicas` carry the mean rate, `peak_replicas` the peak; each
+    has `stages` of a pipeline.
     """
 
     requests_per_second: float
@@ -173,6 +174,7 @@ class LoadPlan:
     in_flight: int
     replicas: int
     peak_replicas: int
+    stages: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coldstart.capacity.communication import all_reduce_seconds, read_seconds
+from coldstart.capacity.communication import all_reduce_seconds
 from coldstart.capacity.memory import Parallelism
+from coldstart.capacity.reads import weight_bytes_read
 from coldstart.catalog import Accelerator, Model
 from coldstart.planning.decision import PlanError
 from coldstart.spec.model import AUTO, ModelSpec
@@ -120,7 +121,8 @@ def _best(
     if accelerator.interconnect == "nvlink":
         return Layout(widest, "NVLink joins the GPUs of the node, so every GPU works on each token")
     talk = all_reduce_seconds(model, accelerator, spec.max_concurrency, widest)
-    read = read_seconds(model, accelerator, precision, spec.max_concurrency, widest)
+    weights = weight_bytes_read(model, precision, spec.max_concurrency) / widest.tensor
+    read = weights / (accelerator.memory_bandwidth_gb_per_second * 1e9)
     figures = (
         f"over PCIe a decode step of {spec.max_concurrency} sequences spends {talk * 1e3:.1f} ms "
         f"in all-reduces and {read * 1e3:.1f} ms reading weights"

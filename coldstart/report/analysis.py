@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from coldstart.capacity.breakeven import Case, Costs, curve
 from coldstart.capacity.sizing import ReplicaCapacity, replicas_for
-from coldstart.capacity.warm import Surge, WarmCosts, poisson_surges, warm_curve
+from coldstart.capacity.warm import Surge, WarmCosts, poisson_surges, warm_curve, warm_optimum
 from coldstart.catalog import Catalog, TokenPrice
 from coldstart.planning import StackPlan
 from coldstart.planning.alternatives import replica_usd_per_hour
 from coldstart.planning.cost import node_usd_per_hour
 from coldstart.planning.levers import levers
-from coldstart.planning.load import ESTIMATE, warm_costs
+from coldstart.planning.load import estimate, warm_costs
 from coldstart.planning.model import LoadPlan, ModelPlan
 from coldstart.planning.whatif import best_levers
 from coldstart.report.series import (
@@ -142,13 +142,13 @@ def capacity_of(model: ModelPlan, load: LoadPlan) -> CapacityPlan:
         peak if peak > load.requests_per_second else None,
         model.scaling.max_replicas,
         replica.percentile,
-        f"One replica carries {replica.requests_per_second:.3g} a second {goal}; {ESTIMATE}.",
+        f"One replica carries {replica.requests_per_second:.3g} a second {goal}; "
+        f"{estimate(load.stages)}.",
     )
 
 
 def _capacity_row(rate: float, replica: ReplicaCapacity, *, kept: bool) -> CapacityRow:
-    # A rate that was itself made by multiplication must not ask for one replica more.
-    replicas = replicas_for(rate * (1 - 1e-9), replica)
+    replicas = replicas_for(rate, replica)
     each = rate / replicas
     return CapacityRow(
         rate,
@@ -196,7 +196,8 @@ def warm_of(plan: StackPlan, name: str, load: LoadPlan, catalog: Catalog) -> War
     )
     kept = max(model.scaling.min_replicas, load.replicas)
     chosen = kept if kept <= points[-1].warm_replicas else None
-    return WarmCurve(name, points, chosen, _warm_words(model, load, costs, pool.warm_nodes))
+    words = _warm_words(model, load, costs, pool.warm_nodes) + _best_words(load, surges, costs)
+    return WarmCurve(name, points, chosen, words)
 
 
 def _warm_words(model: ModelPlan, load: LoadPlan, costs: WarmCosts, warm_nodes: int) -> str:
@@ -214,6 +215,19 @@ def _warm_words(model: ModelPlan, load: LoadPlan, costs: WarmCosts, warm_nodes: 
     if warm_nodes:
         words += f" Warm nodes, whose cost is included: {warm_nodes}."
     return words
+
+
+def _best_words(load: LoadPlan, surges: tuple[Surge, ...], costs: WarmCosts) -> str:
+    """The cheapest warm capacity that keeps the share of time the objective asks for."""
+    if load.targets is None:
+        return ""
+    late = 1 - load.targets.percentile / 100
+    best = warm_optimum(surges, costs, allowed_share=late, at_least=load.replicas)
+    nodes = f" and {best.nodes} warm node{'s' if best.nodes > 1 else ''}" if best.nodes else ""
+    return (
+        f" Late for at most {100 * late:.3g} % of the time at the least cost: {best.replicas} "
+        f"replica{'s' if best.replicas > 1 else ''}{nodes}, ${best.idle_usd_per_hour:,.2f} an hour."
+    )
 
 
 def break_even_of(plan: StackPlan, name: str, load: LoadPlan, catalog: Catalog) -> BreakEven | None:

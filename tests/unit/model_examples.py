@@ -37,3 +37,20 @@ def published(name: str) -> Model:
         return known
     with TemporaryDirectory() as folder:
         return read_model(put(Path(folder) / name, CONFIGS[name]), name)
+
+
+QWEN2_VL_72B = Model.model_validate(
+    {
+        **load().model("Qwen/Qwen3-32B").model_dump(),
+        "name": "Qwen/Qwen2-VL-72B-Instruct",
+        "parameters_billion": 73.4,
+        "active_parameters_billion": 73.4,
+        "layers": 80,
+        "hidden_size": 8192,
+        "intermediate_size": 29568,
+        "vocabulary_size": 152064,
+        "weight_bytes": {"bf16": 146_800_000_000},
+        "source": "https://huggingface.co/Qwen/Qwen2-VL-72B-Instruct (config.json)",
+    }
+)
+"""The model of seed 002; a vision tower is in its size, not in its shape."""

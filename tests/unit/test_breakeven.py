@@ -17,11 +17,11 @@ from coldstart.capacity.breakeven import (
     Case,
     Costs,
     GpuBySecond,
-    cold_start_usd,
     costs,
     curve,
     sensitivity,
 )
+from coldstart.capacity.warm import start_cost_usd
 from coldstart.catalog import load
 
 LENGTHS = {"short": 30, "medium": 220, "long": 1200}
@@ -110,12 +110,8 @@ def test_the_articles_gpu_pays_only_when_it_answers_several_requests_at_once(
 
 
 def test_the_61_second_cold_start_of_the_mi300x_costs_three_cents() -> None:
-    assert cold_start_usd(61, 1.88) == pytest.approx(0.0319, abs=5e-5)
-
-
-def test_the_cost_of_a_cold_start_is_loading_time_by_hourly_cost() -> None:
-    assert cold_start_usd(3600, 1.99) == 1.99
-    assert cold_start_usd(0, 1.99) == 0
+    assert start_cost_usd(61, 1.88) == pytest.approx(0.0319, abs=5e-5)
+    assert start_cost_usd(3600, 1.99) == 1.99
 
 
 def test_a_million_tokens_cost_the_same_in_both_ways_at_the_break_even_utilisation() -> None:

@@ -166,12 +166,27 @@ def test_fewer_bits_weigh_less(catalog: Catalog) -> None:
             assert weights["bf16"] > weights["fp8"] > weights["int4"], model.name
 
 
-def test_every_model_is_pinned_to_a_commit(catalog: Catalog) -> None:
-    """Or its source names no commit: a stack file pins one in any case."""
-    pinned = [model for model in catalog.models.values() if model.revision is not None]
-    assert len({model.revision for model in pinned}) == len(pinned) >= 15
-    for model in catalog.models.values():
-        assert ("/tree/" in model.source) == (model.revision is not None), model.name
+def test_every_model_is_pinned_to_the_commit_its_source_names(catalog: Catalog) -> None:
+    assert len({model.revision for model in catalog.models.values()}) == len(catalog.models)
+    for name, model in catalog.models.items():
+        assert f"https://huggingface.co/{name}/tree/{model.revision} " in model.source
+
+
+def test_a_model_without_a_commit_is_refused_with_the_page_that_has_them(
+    spoilt: Callable[..., str],
+) -> None:
+    error = spoilt(
+        "models.yaml", "revision: 9216db5781bf21249d130ec9da846c4624c16137", "revision: null"
+    )
+    assert "data/models.yaml: Qwen/Qwen3-32B.revision: None: expected a commit of " in error
+    assert "https://huggingface.co/Qwen/Qwen3-32B/commits/main" in error
+
+
+def test_a_model_in_which_no_layer_looks_at_other_tokens_is_refused(
+    spoilt: Callable[..., str],
+) -> None:
+    error = spoilt("models.yaml", "  layers: 64\n", "  layers: 64\n  full_attention_layers: 0\n")
+    assert "Qwen/Qwen3-32B" in error and "no layer looks at other tokens" in error
 
 
 def test_models_match_the_shape_their_parameters_imply(catalog: Catalog) -> None:

@@ -358,3 +358,17 @@ def test_other_formats_are_fetched_where_there_are_no_safetensors(script: Module
     files = [script.HubFile(path, 1, None, "") for path in ("pytorch_model.bin", "config.json")]
     names = [file.path for file in script.needed(files)]
     assert names == ["config.json", "pytorch_model.bin"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "fetched"),
+    [
+        (["model-00001.safetensors", "consolidated.safetensors"], ["model-00001.safetensors"]),
+        (["consolidated.safetensors", "params.json"], ["consolidated.safetensors", "params.json"]),
+    ],
+)
+def test_weights_that_a_repository_has_twice_are_fetched_once(
+    script: ModuleType, paths: list[str], fetched: list[str]
+) -> None:
+    files = [script.HubFile(path, 1, None, "") for path in paths]
+    assert [file.path for file in script.needed(files)] == fetched

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from coldstart.spec import SpecError, StackSpec, parse_config
 CATALOG = load()
 LLAMA = CONFIGS["meta-llama/Llama-3.1-8B-Instruct"]
 COMPUTED = sorted(set(CONFIGS) & set(CATALOG.models))
-NO_INDEX = {"source", "license", "gated", "revision", "weight_files", "download_excludes"}
+NOT_IN_CONFIG = {"source", "license", "gated", "revision"}
 
 
 def read(folder: Path, config: Any, index: Any = None, name: str = "org/name") -> Model:
@@ -42,7 +43,7 @@ def test_parameters_and_shapes_are_what_the_catalog_has_from_published_checkpoin
 ) -> None:
     known, found = CATALOG.model(name), read(tmp_path, CONFIGS[name], name=name)
     assert found.parameters_billion == pytest.approx(known.parameters_billion, abs=1e-9)
-    for field in set(Model.model_fields) - NO_INDEX - {"weight_bytes", "head_dim"}:
+    for field in set(Model.model_fields) - NOT_IN_CONFIG - {"weight_bytes"}:
         if field != "active_parameters_billion":
             assert getattr(found, field) == getattr(known, field), field
     for precision, size in found.weight_bytes.items():
@@ -57,6 +58,9 @@ def test_parameters_and_shapes_are_what_the_catalog_has_from_published_checkpoin
         ("meta-llama/Llama-2-7b-hf", 6.738),
         ("moonshotai/Kimi-K2-Thinking", 1026.4),
         ("ibm-granite/granite-4.0-h-small", 32.2),
+        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", 107.77),
+        ("meta-llama/Llama-4-Maverick-17B-128E-Instruct", 400.71),
+        ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", 31.58),
         ("Qwen/Qwen3-Next-80B-A3B-Instruct", 79.67),
     ],
 )
@@ -71,11 +75,10 @@ def test_the_source_says_that_sizes_are_computed_when_there_is_no_index(tmp_path
     assert "parameters and size computed from it" in computed.source
     index = {
         "metadata": {"total_size": 16_060_522_496},
-        "weight_map": {f"t{i}": f"model-{i % 4}.safetensors" for i in range(9)},
     }
     told = read(tmp_path / "b", LLAMA, index)
     assert "computed" not in told.source
-    assert (told.checkpoint_bytes, told.weight_files) == (16_060_522_496, 4)
+    assert told.checkpoint_bytes == 16_060_522_496
     assert told.parameters_billion == 8.030261248
 
 
@@ -123,6 +126,61 @@ def test_blocks_without_attention_keep_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "full", "sliding"),
+    [
+        ({"model_type": "gemma2", "sliding_window": 4096}, 16, 16),
+        ({"model_type": "gemma3_text", "sliding_window": 1024}, 5, 27),
+        ({"model_type": "mistral", "sliding_window": 4096}, 0, 32),
+        ({"model_type": "qwen2", "sliding_window": 4096}, 32, 0),
+        (
+            {
+                "model_type": "qwen2",
+                "sliding_window": 4096,
+                "use_sliding_window": True,
+                "max_window_layers": 20,
+            },
+            20,
+            12,
+        ),
+        ({"model_type": "llama4_text", "attention_chunk_size": 8192}, 8, 24),
+    ],
+)
+def test_layers_with_a_window_are_those_of_the_models_class_where_the_file_does_not_say(
+    changes: Mapping[str, Any], full: int, sliding: int, tmp_path: Path
+) -> None:
+    found = read(tmp_path, {**LLAMA, **changes})
+    assert (found.full_layers, found.sliding_layers) == (full, sliding)
+
+
+def test_a_multimodal_model_ties_its_embeddings_where_its_outer_part_says_so(
+    tmp_path: Path,
+) -> None:
+    text = {k: v for k, v in LLAMA.items() if k != "tie_word_embeddings"}
+    outer = {"text_config": text, "vision_config": {}, "tie_word_embeddings": True}
+    tied, apart = read(tmp_path / "a", outer), read(tmp_path / "b", {"text_config": text})
+    table = LLAMA["vocab_size"] * LLAMA["hidden_size"]
+    assert apart.parameters_billion - tied.parameters_billion == pytest.approx(table / 1e9)
+
+
+def test_a_head_with_a_latent_is_as_wide_as_its_queries_and_values_in_the_mean(
+    tmp_path: Path,
+) -> None:
+    """Not hidden / heads, which would be 56 for DeepSeek-V3: queries have 192 and values 128."""
+    config = CONFIGS["deepseek-ai/DeepSeek-V3"]
+    assert read(tmp_path, config).head_dim == (192 + 128) / 2
+    narrow = {**config, "v_head_dim": 64}
+    assert read(tmp_path / "narrow", narrow).head_dim == (192 + 64) / 2
+
+
+def test_what_an_index_has_beyond_the_text_part_stays_in_16_bit(tmp_path: Path) -> None:
+    index = {"metadata": {"total_size": 16_060_522_496 + 1_000_000_000}}
+    seeing, reading = read(tmp_path / "a", LLAMA, index), read(tmp_path / "b", LLAMA)
+    for precision in ("fp8", "int8", "int4"):
+        beside = seeing.weight_bytes[precision] - reading.weight_bytes[precision]
+        assert beside == 1_000_000_000
+
+
+@pytest.mark.parametrize(
     ("quantisation", "precision"),
     [
         ({"quant_method": "fp8"}, "fp8"),
@@ -152,12 +210,41 @@ def test_a_quantised_checkpoint_has_its_own_precision_and_no_other(
     ("changes", "expected"),
     [
         ({"hidden_size": ...}, "hidden_size: missing: expected the key with a whole number"),
-        ({"vocab_size": "many"}, "vocab_size: 'many': expected a whole number from 1 to 10000000"),
+        ({"vocab_size": "many"}, "vocab_size: 'many': expected a whole number from 1 to 100000000"),
         ({"num_hidden_layers": -3}, "num_hidden_layers: -3: expected a whole number from 1"),
         ({"num_hidden_layers": True}, "num_hidden_layers: True: expected a whole number"),
         ({"hidden_size": 10**9}, "hidden_size: 1000000000: expected a whole number from 1 to"),
         ({"num_key_value_heads": 7}, "num_key_value_heads: 7: expected a divisor of the 32 heads"),
         ({"torch_dtype": "int3"}, "torch_dtype: 'int3': expected one of bfloat16, float16"),
+        (
+            {"torch_dtype": "float32"},
+            "torch_dtype: 'float32': expected one of bfloat16, float16; engines compute in 16 bit",
+        ),
+        (
+            {
+                "quantization_config": {
+                    "quant_method": "compressed-tensors",
+                    "config_groups": {
+                        "group_0": {"weights": {"num_bits": 8, "type": "float"}},
+                        "group_1": {"weights": {"num_bits": 4, "type": "int"}},
+                    },
+                }
+            },
+            "quantization_config.config_groups: 'fp8 and int4': expected one precision in all",
+        ),
+        ({"moe_num_experts": 64}, "moe_num_experts: 64: expected the number of experts as num_ex"),
+        (
+            {"num_experts": 4, "num_experts_per_tok": 2, "mlp_only_layers": 5},
+            "mlp_only_layers: 5: expected a list of whole numbers",
+        ),
+        ({"mamba_n_heads": 24}, "mamba_n_heads: 24: expected layer_types beside it"),
+        ({"index_topk": 2048}, "index_topk: 2048: expected attention without an indexer"),
+        ({"v_head_dim": 64}, "v_head_dim: 64: expected 128, the width of a key"),
+        ({"layer_types": ["mlp"] * 32}, "layer_types: 'mlp': expected a layer that looks at other"),
+        (
+            {"full_attention_interval": 4, "linear_num_value_heads": 8, "mamba_ssm_dtype": "int1"},
+            "mamba_ssm_dtype: 'int1': expected one of float32",
+        ),
         (
             {"quantization_config": {"quant_method": "bitsandbytes"}},
             "quantization_config.quant_method: 'bitsandbytes': expected fp8, mxfp4, gptq, awq",
@@ -217,9 +304,9 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     ("index", "expected"),
     [
         ({}, "metadata.total_size: missing"),
-        ({"metadata": {"total_size": -1}, "weight_map": {"a": "b"}}, "total_size: -1: expected"),
-        ({"metadata": {"total_size": 10**14}, "weight_map": {"a": "b"}}, "expected bytes from 1"),
-        ({"metadata": {"total_size": 5}}, "weight_map: missing"),
+        ({"metadata": {"total_size": -1}}, "total_size: -1: expected"),
+        ({"metadata": {"total_size": 10**14}}, "expected bytes from 1"),
+        ({"metadata": {"total_size": math.inf}}, "total_size: inf: expected bytes from 1"),
     ],
 )
 def test_a_bad_index_is_named(index: Any, expected: str, tmp_path: Path) -> None:

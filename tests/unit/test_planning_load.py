@@ -227,3 +227,16 @@ def test_a_steady_load_is_not_scaled_up_and_down_for_ever() -> None:
     assert steady.slo_share is not None
     assert flapping.slo_share is not None
     assert steady.slo_share > flapping.slo_share
+
+
+def test_a_replica_of_stages_is_sized_for_them_and_the_plan_says_what_is_not_counted() -> None:
+    big = {(*BIG, "traffic"): TRAFFIC, (*BIG, "slo"): {"ttft": "5s", "tpot": "200ms"}}
+    cut = {(*BIG, "tensorParallel"): 1, (*BIG, "pipelineParallel"): 4}
+    name = BIG[-1]
+    tensors, stages = planned(big), planned({**big, **cut})
+    assert stages.models[name].fit.parallel.pipeline == 4
+    words = "prompts are counted in turn"
+    assert words in decision(stages, f"{name}.traffic")[1]
+    assert words not in decision(tensors, f"{name}.traffic")[1]
+    one, four = (replica_speed(plan, name, 1500, 300) for plan in (tensors, stages))
+    assert four.tpot_seconds(1) > one.tpot_seconds(1)

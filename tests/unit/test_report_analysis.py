@@ -170,6 +170,33 @@ def test_warm_capacity_is_what_the_costs_of_the_plan_say() -> None:
     assert "a jump to the peak of 9 once a day" in found.remark
 
 
+def test_the_remark_names_the_cheapest_warm_capacity_that_keeps_the_objective() -> None:
+    rises = {**TRAFFIC, "peakRequestsPerSecond": 5}
+    strict = {"ttft": "2s", "tpot": "50ms", "percentile": 99}
+    for slo in ({"ttft": "2s", "tpot": "50ms"}, strict):
+        plan = planned({(*SMALL, "traffic"): rises, (*SMALL, "slo"): slo})
+        model, load = plan.models[NAME], load_of(plan)
+        assert load.targets is not None
+        usd = node_usd_per_hour(
+            plan.pools[model.pool], model.expected_instance_type, plan.spec, CATALOG
+        )
+        assert usd is not None
+        surges, priced = surges_of(model, load), warm_costs(model, 1, usd)
+        tried = [
+            warm_choice(surges, priced, replicas=replicas, nodes=nodes)
+            for replicas in range(load.replicas, 9)
+            for nodes in range(9)
+        ]
+        allowed = 3600 * (1 - load.targets.percentile / 100)
+        kept = [c for c in tried if c.violated_seconds_per_hour <= allowed]
+        cheapest = min(c.idle_usd_per_hour for c in kept)
+        (found,) = shown(plan).warm
+        share = f"{100 - load.targets.percentile:.3g} %"
+        assert f"Late for at most {share} of the time at the least cost: " in found.remark
+        assert found.remark.endswith(f"${cheapest:,.2f} an hour.")
+    assert "at the least cost" not in shown(planned({(*SMALL, "traffic"): rises})).warm[0].remark
+
+
 def test_without_a_price_neither_warm_capacity_nor_break_even_is_shown() -> None:
     found = shown(catalog=dataclasses.replace(CATALOG, prices={}))
     assert found.warm == found.break_even == ()

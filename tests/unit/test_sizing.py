@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
@@ -11,14 +12,14 @@ from hypothesis import strategies as st
 from coldstart.capacity.lengths import HEAVIEST_RATIO, Lengths
 from coldstart.capacity.sizing import (
     MOST_IN_FLIGHT,
-    Size,
+    ReplicaCapacity,
     Targets,
     UnreachableTargetError,
     WaitingThreshold,
     capacity_plan,
     in_flight_at,
     replica_capacity,
-    size_replicas,
+    replicas_for,
     waiting_threshold,
 )
 from coldstart.capacity.speed import EngineSpeed
@@ -30,6 +31,23 @@ PROMPT, OUTPUT = Lengths(1500, 4500), Lengths(300, 900)
 TARGETS = Targets(ttft_seconds=2, tpot_seconds=0.05)
 
 
+@dataclass(frozen=True)
+class Size:
+    """Replicas for a rate, and what each of them then does."""
+
+    replicas: int
+    each: float
+    replica: ReplicaCapacity
+
+    @property
+    def utilisation(self) -> float:
+        return self.each / self.replica.throughput_per_second
+
+    @property
+    def ttft_seconds(self) -> float:
+        return self.replica.ttft_seconds(self.each)
+
+
 def sized(
     rate: float = 4,
     targets: Targets = TARGETS,
@@ -37,9 +55,11 @@ def sized(
     kv: int = 200_000,
     seqs: int = 64,
 ) -> Size:
-    return size_replicas(
-        rate, lambda _: speed, PROMPT, OUTPUT, targets, kv_cache_tokens=kv, max_num_seqs=seqs
+    replica = replica_capacity(
+        lambda _: speed, PROMPT, OUTPUT, targets, kv_cache_tokens=kv, max_num_seqs=seqs
     )
+    replicas = replicas_for(rate, replica)
+    return Size(replicas, rate / replicas, replica)
 
 
 @pytest.mark.parametrize(("warm", "to_start", "waiting"), [(1, 19, 95), (3, 17, 85), (20, 0, 0)])
@@ -166,6 +186,14 @@ def test_a_faster_engine_or_more_memory_never_needs_more_replicas(
     assert sized(rate, targets, kv=400_000).replicas <= usual
 
 
+@settings(max_examples=100, deadline=None)
+@given(TARGET, st.integers(1, 300))
+def test_what_so_many_replicas_carry_needs_no_more_of_them(targets: Targets, count: int) -> None:
+    replica = sized(targets=targets).replica
+    assert replicas_for(count * replica.requests_per_second, replica) == count
+    assert replicas_for(count * replica.requests_per_second * 1.001, replica) == count + 1
+
+
 def threshold(peak: float, start: float = 100, replicas: int = 1) -> WaitingThreshold:
     replica = replica_capacity(
         lambda _: SPEED, PROMPT, OUTPUT, TARGETS, kv_cache_tokens=200_000, max_num_seqs=64
@@ -205,10 +233,22 @@ def test_a_higher_peak_or_a_slower_start_never_asks_later(
 @given(st.floats(0.01, 6))
 @settings(deadline=None)
 def test_requests_in_flight_are_the_rate_times_their_stay(rate: float) -> None:
+    """Of n requests each waits for the prompts of the others between its tokens."""
     found = in_flight_at(rate, lambda _: SPEED, PROMPT, OUTPUT)
-    stay = SPEED.prefill_seconds(PROMPT.mean) + OUTPUT.mean * SPEED.tpot_seconds(found)
-    assert found == pytest.approx(max(1.0, rate * stay), rel=0.05)
+
+    def stay(running: int) -> float:
+        reading = running * SPEED.prefill_seconds(PROMPT.mean)
+        return reading + OUTPUT.mean * SPEED.tpot_seconds(running)
+
+    assert found == 1 or found <= rate * stay(found)
+    assert found + 1 > rate * stay(found + 1)
     assert found <= in_flight_at(rate + 0.1, lambda _: SPEED, PROMPT, OUTPUT)
+
+
+def test_a_replica_at_its_throughput_has_its_whole_batch_in_flight() -> None:
+    full = sized().replica
+    found = in_flight_at(full.throughput_per_second, lambda _: SPEED, PROMPT, OUTPUT)
+    assert abs(found - full.concurrency) <= 1
 
 
 def test_what_no_replica_can_hold_is_not_counted_on() -> None:

@@ -150,8 +150,30 @@ def test_a_target_for_time_chooses_the_least_idle_cost_that_keeps_it() -> None:
 def test_one_price_or_one_share_is_asked_for() -> None:
     with pytest.raises(ValueError, match="one of the two"):
         warm_optimum([Surge(1, 1)], COSTS)
+    with pytest.raises(ValueError, match=r"a share of -0\.1 is not from 0 to 1"):
+        warm_optimum([Surge(1, 1)], COSTS, allowed_share=-0.1)
     with pytest.raises(ValueError, match="cannot take longer"):
         WarmCosts(1, 1, 200, 100)
+
+
+@pytest.mark.parametrize(("replicas", "per_day"), [(0, 1.0), (1, -1.0), (1, math.nan)])
+def test_a_rise_to_nothing_or_a_negative_number_of_times_is_refused(
+    replicas: int, per_day: float
+) -> None:
+    with pytest.raises(ValueError, match="rises a day"):
+        Surge(replicas, per_day)
+
+
+def test_replicas_that_run_anyway_are_in_the_optimum() -> None:
+    found = warm_optimum([Surge(4, 12)], COSTS, usd_per_violated_second=1e-6, at_least=2)
+    assert (found.replicas, found.nodes) == (2, 0)
+    assert warm_optimum([], COSTS, usd_per_violated_second=1.0, at_least=3).replicas == 3
+
+
+def test_without_requests_nothing_rises_and_no_cooldown_follows() -> None:
+    assert poisson_surges(0, 10.0, concurrency=8, max_replicas=50) == ()
+    with pytest.raises(ValueError, match="no cooldown follows from 0 requests"):
+        cooldown_for_share_seconds(0, 100, 0.05)
 
 
 SURGES = st.lists(st.builds(Surge, st.integers(1, 12), st.floats(0.1, 200)), max_size=4)

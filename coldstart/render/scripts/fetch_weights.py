@@ -28,6 +28,8 @@ PART_BYTES = 64 * 1024 * 1024
 OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".ot", ".gguf", ".tflite")
 """The same weights in other formats, of no use where safetensors exist."""
 OTHER_FOLDERS = ("original/", "metal/", "onnx/")
+MISTRAL = "consolidated"
+"""Mistral's own layout of the same weights, beside the usual one in some of its repositories."""
 
 
 class FetchError(Exception):
@@ -227,9 +229,9 @@ def git_blob_of(path: Path) -> str:
 def needed(files: Iterable[HubFile]) -> Iterator[HubFile]:
     """The files a server reads, in order: one format of the weights, and everything small."""
     files = sorted(files, key=lambda file: file.path)
-    has_safetensors = any(
-        file.path.endswith(".safetensors") and "/" not in file.path for file in files
-    )
+    weights = [f.path for f in files if f.path.endswith(".safetensors") and "/" not in f.path]
+    has_safetensors = bool(weights)
+    has_usual = not all(path.startswith(MISTRAL) for path in weights)
     for file in files:
         parts = PurePosixPath(file.path)
         if parts.is_absolute() or ".." in parts.parts or set(file.path) & set("\t\n"):
@@ -237,6 +239,8 @@ def needed(files: Iterable[HubFile]) -> Iterator[HubFile]:
         if has_safetensors and file.path.startswith(OTHER_FOLDERS):
             continue
         if has_safetensors and file.path.endswith(OTHER_WEIGHTS):
+            continue
+        if has_usual and file.path.startswith(MISTRAL) and file.path.endswith(".safetensors"):
             continue
         yield file
 
