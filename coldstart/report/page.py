@@ -90,7 +90,7 @@ def _sections(found: Mapping[str, Any], more: Pictures) -> list[Section]:
         ("cost", "Cost", _cost(found["cost"])),
         ("decisions", "Decisions", _decisions(found["decisions"])),
         ("notes", "Notes", _notes(found["notes"])),
-        ("sources", "Sources of figures", _sources(found)),
+        ("sources", "Sources of figures", _sources(found, more)),
     ]
 
 
@@ -314,15 +314,18 @@ def _notes(notes: Iterable[str]) -> list[Html]:
     return [tag("ul", *items)] if items else []
 
 
-def _sources(found: Mapping[str, Any]) -> list[Html]:
+def _sources(found: Mapping[str, Any], more: Pictures) -> list[Html]:
     """Each source once, with everything that rests on it."""
     users: dict[str, dict[str, None]] = {}
     for name, model in found["models"].items():
-        for line in ("coldStart", "baseline"):
+        for line in ("coldStart", "firstNode", "fromZero", "warmNode", "baseline"):
             for phase in model[line]["phases"]:
                 users.setdefault(phase["source"], {})[f"{phase['name']} of {name}"] = None
     for line in found["cost"]["lines"]:
         users.setdefault(line["source"], {})[line["name"]] = None
+    for even in more.break_even:
+        for price, source in even.sources:
+            users.setdefault(source, {})[price] = None
     if not users:
         return []
     entries = [

@@ -141,7 +141,7 @@ def test_tables_have_captions_and_their_headings_a_scope(whole: str) -> None:
 
 def test_every_picture_has_its_table_and_its_words(whole: str) -> None:
     figures = re.findall(r"<figure .*?</figure>", whole, re.S)
-    assert len(figures) == 6
+    assert len(figures) == 7
     for figure in figures:
         assert figure.count('role="img"') == 2
         assert figure.count("<figcaption>") == 1
@@ -175,14 +175,15 @@ def test_every_decision_is_on_the_page_with_what_was_turned_down(
 def test_every_source_is_on_the_page_once(found: dict[str, Any], whole: str) -> None:
     part = whole[whole.index('<section id="sources"') :]
     said = re.sub(r"<[^>]+>", "", part)
-    sources = {p["source"] for m in found["models"].values() for p in m["coldStart"]["phases"]}
+    lines = ("coldStart", "firstNode", "fromZero", "warmNode", "baseline")
+    sources = {
+        p["source"] for m in found["models"].values() for key in lines for p in m[key]["phases"]
+    }
+    sources |= {line["source"] for line in found["cost"]["lines"]}
+    sources |= {source for even in samples.EVERYTHING.break_even for _, source in even.sources}
     for source in sources:
         assert source.replace("&", "&amp;").replace("'", "&#x27;") in said
-    assert len(re.findall("<dt>", part)) == len(
-        sources
-        | {p["source"] for m in found["models"].values() for p in m["baseline"]["phases"]}
-        | {line["source"] for line in found["cost"]["lines"]}
-    )
+    assert len(re.findall("<dt>", part)) == len(sources)
 
 
 @pytest.mark.parametrize(
