@@ -40,11 +40,11 @@ def print_simulation(
     )
     _print_latencies(console, result)
     _print_objective(console, given, result)
-    starts = ", ".join(f"{count} {kind}" for kind, count in result.cold_starts.items())
+    kinds = [f"{count} {kind}" for kind, count in result.cold_starts.items() if count]
     console.print(
         f"Scaling: {result.scale_ups} up, {result.scale_downs} down; at most "
         f"{result.most_ready_replicas} replicas on {result.most_nodes} nodes; "
-        f"starts by node: {starts}",
+        f"starts by node: {', '.join(kinds) or 'none'}",
         highlight=False,
     )
     _print_cost(console, given, result)

@@ -39,6 +39,8 @@ MOST_STEPS = 40
 """Numbers of replicas in one picture, above which only every second, third … is drawn."""
 SURGES_TO_PEAK_PER_DAY = 1.0
 """How often traffic is taken to rise from its mean to its peak: a stack file does not say."""
+NODES = {"first": "the first node", "fresh": "a fresh node", "warm": "a warm node"}
+"""The nodes that replicas of a simulation start on, in words."""
 
 
 def pictures(
@@ -249,7 +251,11 @@ def _totals(result: SimulationResult) -> tuple[tuple[str, str], ...]:
             else []
         ),
         ("most replicas ready", str(result.most_ready_replicas)),
-        ("starts by node", ", ".join(f"{n} {kind}" for kind, n in result.cold_starts.items())),
+        *(
+            (f"starts on {NODES[kind]}", f"{count:,}")
+            for kind, count in result.cold_starts.items()
+            if count
+        ),
         ("GPU hours", f"{result.gpu_hours:.2f}"),
         ("of them ready", f"{result.ready_gpu_hours:.2f}"),
         *([("cost", f"${result.cost_usd:.2f}")] if result.cost_usd is not None else []),

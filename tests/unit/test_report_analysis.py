@@ -309,6 +309,13 @@ def test_a_simulation_is_shown_by_interval_with_the_target_of_the_model() -> Non
     assert run.ttft_target_seconds == 2.0
     assert run.remark == "Sixty requests."
     assert dict(run.totals)["requests"] == "60"
+    assert not [name for name, _ in run.totals if name.startswith("starts on")]
+    started = dataclasses.replace(result, cold_starts={"first": 0, "fresh": 3, "warm": 6})
+    (run,) = shown(simulations={NAME: started}).simulations
+    assert [total for total in run.totals if total[0].startswith("starts on")] == [
+        ("starts on a fresh node", "3"),
+        ("starts on a warm node", "6"),
+    ]
     assert shown(models=["qwen3-32b"], simulations={NAME: result}).simulations == ()
 
 
