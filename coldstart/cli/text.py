@@ -61,6 +61,7 @@ def print_cold_start(console: Console, name: str, model: Mapping[str, Any]) -> N
     head = f"Cold start of {name} on {model['instanceType']}: {format_seconds(total)}"
     if first > total:
         head += f", first node {format_seconds(first)}"
+    head += f", from zero {format_seconds(model['fromZero']['totalSeconds'])}"
     head += f", on a warm node {format_seconds(model['warmNode']['totalSeconds'])}"
     head += f"; without these levers {format_seconds(model['baseline']['totalSeconds'])}"
     if budget:
@@ -77,9 +78,11 @@ def print_cold_start(console: Console, name: str, model: Mapping[str, Any]) -> N
             format_seconds(phase["seconds"]),
             " " * start + ("█" if critical else "░") * width,
         )
-    half, most = (format_seconds(line[key]) for key in ("p50Seconds", "p95Seconds"))
+    shares = (format_seconds(line[key]) for key in ("p50Seconds", "p95Seconds", "p99Seconds"))
     console.print(Text(head, style="bold"))
-    console.print(Text(f"Half of all starts take at most {half}, 95 % at most {most}"))
+    console.print(
+        Text("Half of all starts take at most {}, 95 % at most {}, 99 % at most {}".format(*shares))
+    )
     console.print(table)
     console.print(
         "* critical path: "
