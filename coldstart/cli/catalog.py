@@ -29,7 +29,7 @@ def models(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="One model, with every GPU it fits.",
             autocompletion=completion.catalog_models,
         ),
@@ -192,7 +192,6 @@ def _print_model(model: Model, fits: tuple[Fitting, ...], region: str) -> None:
         f"{kv_bytes_per_token(model):,} B of KV cache per token (16 bit); "
         f"{model.context_tokens:,} tokens of context; {model.license}"
         f"{', gated' if model.gated else ''}",
-        highlight=False,
     )
     out.print(Text(f"source: {model.source}", style="dim"))
     out.print("", _fit_table(fits, region))

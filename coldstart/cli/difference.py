@@ -58,9 +58,10 @@ class Decision(_Read):
 
 
 class Cost(_Read):
-    """US dollars an hour; `unpriced` names what is not in them."""
+    """US dollars an hour, typical where traffic tells it; `unpriced` names what is not in them."""
 
     idle_usd_per_hour: Usd
+    typical_usd_per_hour: Usd | None = None
     maximum_usd_per_hour: Usd
     unpriced: tuple[str, ...] = ()
 
@@ -177,6 +178,9 @@ def difference(before: Plan, after: Plan) -> Difference:
         Change("idle", before.cost.idle_usd_per_hour, after.cost.idle_usd_per_hour),
         Change("at maximum", before.cost.maximum_usd_per_hour, after.cost.maximum_usd_per_hour),
     ]
+    old_typical, typical = before.cost.typical_usd_per_hour, after.cost.typical_usd_per_hour
+    if old_typical is not None and typical is not None:
+        usd.insert(1, Change("typical", old_typical, typical))
     old_parts, new_parts = _parts(before), _parts(after)
     added = tuple(part for part in new_parts if part not in old_parts)
     removed = tuple(part for part in old_parts if part not in new_parts)

@@ -36,7 +36,6 @@ def print_simulation(
         f"served {requests.served:,}, rejected {requests.rejected:,}, cut {requests.cut:,}, "
         f"unfinished {requests.unfinished:,}; {requests.held:,} were held for a first replica, "
         f"at most {result.most_waiting:,} waited at once",
-        highlight=False,
     )
     _print_latencies(console, result)
     _print_objective(console, given, result)
@@ -45,7 +44,6 @@ def print_simulation(
         f"Scaling: {result.scale_ups} up, {result.scale_downs} down; at most "
         f"{result.most_ready_replicas} replicas on {result.most_nodes} nodes; "
         f"starts by node: {', '.join(kinds) or 'none'}",
-        highlight=False,
     )
     _print_cost(console, given, result)
     _print_curves(console, result)
@@ -79,7 +77,6 @@ def _print_objective(console: Console, given: SimulationInput, result: Simulatio
         f"Objective: {result.slo_share:.2%} of all requests had their first token within "
         f"{_short(given.slo.ttft_seconds)} and further ones within "
         f"{_short(given.slo.tpot_seconds)} each",
-        highlight=False,
     )
 
 
@@ -94,7 +91,7 @@ def _print_cost(console: Console, given: SimulationInput, result: SimulationResu
         text += f"; {result.cost_usd:.2f} USD at {given.nodes.usd_per_node_hour:.2f} an hour"
         if result.usd_per_million_output_tokens is not None:
             text += f", {result.usd_per_million_output_tokens:.2f} per million output tokens"
-    console.print(text, highlight=False)
+    console.print(text)
 
 
 def _print_curves(console: Console, result: SimulationResult) -> None:
