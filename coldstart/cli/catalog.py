@@ -56,7 +56,7 @@ def models(
         if file is not None:
             chosen = [read_file(file)]
         else:
-            chosen = [found_model(name, catalog)] if name else list(catalog.models.values())
+            chosen = list(catalog.models.values()) if name is None else [found_model(name, catalog)]
         detailed = len(chosen) == 1
         rows = []
         for number, model in enumerate(chosen):
@@ -93,13 +93,13 @@ def gpus(
 
         catalog = load()
         _check_region(region, catalog)
-        fits = survey(found_model(model, catalog), region, catalog) if model else ()
+        fits = () if model is None else survey(found_model(model, catalog), region, catalog)
         by_key = {fitting.accelerator: fitting for fitting in fits}
         if json_output:
             print_json(
                 [_gpu_data(a, region, catalog, by_key.get(a.key)) for a in _offered(catalog)]
             )
-        elif model:
+        elif model is not None:
             out = console()
             out.print(_fit_table(fits, region))
             _print_obstacles(fits)

@@ -153,9 +153,11 @@ def read_plan(path: Path) -> Plan:
     """A plan from a file. Raises PlanFileError with what is wrong with it."""
     shown = str(path)
     try:
-        if path.stat().st_size > MAX_PLAN_BYTES:
+        with path.open("rb") as file:
+            content = file.read(MAX_PLAN_BYTES + 1)
+        if len(content) > MAX_PLAN_BYTES:
             raise PlanFileError(f"{shown}: is larger than {MAX_PLAN_BYTES:,} bytes; not a plan")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(content.decode("utf-8"))
     except OSError as error:
         raise PlanFileError(f"{shown}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
