@@ -12,6 +12,7 @@ from coldstart.planning.alternatives import gpu_by_second, replica_usd_per_hour
 from coldstart.planning.model import LoadPlan
 from coldstart.report.series import BreakEven, Crossing, Curve
 from coldstart.spec.traffic import TrafficSpec
+from coldstart.units import format_seconds
 
 MOST_OFFERS = 3
 """Serverless prices in one picture, the cheapest: it has four styles of line."""
@@ -136,8 +137,8 @@ def _second_words(
     free = [p.provider for p, w in workers if not w.bills_start]
     words = (
         f"A request runs {first.request_seconds:.3g} s. A worker has as many GPUs as a replica, "
-        f"starts in {first.start_seconds:g} s, as this stack's containers do, and stays after its "
-        f"last request, billed: {stays}. "
+        f"starts in {format_seconds(first.start_seconds)}, as this stack's containers do, and "
+        f"stays after its last request, billed: {stays}. "
     )
     if free:
         words += f"The start is not billed by {', '.join(free)}. "
@@ -168,7 +169,8 @@ def _bends(end: float, capacity: float) -> list[float]:
 
 
 def _replicas(rate: float, capacity: float) -> int:
-    return max(1, math.ceil(rate / capacity))
+    # A rate that is itself a multiple of the capacity must not ask for one replica more.
+    return max(1, math.ceil(rate / capacity * (1 - 1e-12)))
 
 
 def _dedicated(

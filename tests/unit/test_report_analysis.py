@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from coldstart.planning.levers import levers
 from coldstart.planning.load import warm_costs
 from coldstart.planning.whatif import best_levers
 from coldstart.report.analysis import capacity_of, pictures, surges_of
+from coldstart.report.break_even import by_token_of
 from coldstart.report.series import Pictures
 from coldstart.simulation import simulate
 from coldstart.spec import load_stack
@@ -292,6 +294,19 @@ def test_both_sides_of_a_further_replica_are_drawn() -> None:
     heights = [y for x, y in found.dedicated.points if x == pytest.approx(capacity)]
     assert len(heights) == 2
     assert heights[1] == pytest.approx(2 * heights[0])
+
+
+@pytest.mark.parametrize("capacity", [1.4591, 1.1, 0.1, 2.5538, 7.3])
+def test_the_cost_of_replicas_goes_up_in_steps_and_never_in_a_slope(capacity: float) -> None:
+    load = load_of(LOADED)
+    replica = dataclasses.replace(load.replica, requests_per_second=capacity)
+    load = dataclasses.replace(load, replica=replica, peak_requests_per_second=30 * capacity)
+    found = by_token_of(LOADED, NAME, load, CATALOG)
+    assert found is not None
+    points = found.dedicated.points
+    for (x, y), (next_x, next_y) in pairwise(points):
+        assert y == next_y or next_x == pytest.approx(x, rel=1e-8)
+    assert points[-1][1] == pytest.approx(38 * points[0][1])
 
 
 def test_a_simulation_is_shown_by_interval_with_the_target_of_the_model() -> None:
