@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import signal
+import sys
 
 import typer
 
 from coldstart.cli import catalog, compare, explain, init, lint, plan, preview, report, simulate
 from coldstart.cli.breakeven import breakeven
 from coldstart.cli.cluster import cluster_app
-from coldstart.cli.shared import ROOT
+from coldstart.cli.shared import ROOT, progress
 
 __all__ = ["ROOT", "app", "main"]
 
@@ -38,6 +42,10 @@ app.command()(breakeven)
 app.add_typer(cluster_app, name="cluster")
 
 
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What ends a command whose answer goes into a file on a disk that is full or broken."""
+
+
 def _end(number: int, _frame: object) -> None:
     raise KeyboardInterrupt(number)
 
@@ -50,4 +58,19 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
-    app(prog_name="coldstart")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that knows few letters still gets an answer.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            app(prog_name="coldstart")
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        # What is still held back would fail once more while Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        progress(f"the answer cannot be written: {error.strerror}")
+        raise SystemExit(2) from None

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coldstart.cli.shared import ROOT, JsonOption, RootOption, print_json
+from coldstart.cli.shared import ROOT, JsonOption, RootOption, print_json, told
 
 FLAGS = {
     "usd_per_hour": "--gpu-usd-per-hour",
@@ -78,20 +78,21 @@ def breakeven(
     Example: coldstart breakeven --gpu-usd-per-hour 1.88 --model openai/gpt-oss-120b
     --against digitalocean --input-tokens 80 --output-tokens 220
     """
-    from coldstart.cli.breakeven_case import Given, Worker, answered
-    from coldstart.cli.breakeven_text import as_data, as_text
+    with told():
+        from coldstart.cli.breakeven_case import Given, Worker, answered
+        from coldstart.cli.breakeven_text import as_data, as_text
 
-    given = Given(
-        gpu_usd_per_hour,
-        input_tokens,
-        output_tokens,
-        requests_per_second_capacity,
-        requests_per_second,
-    )
-    worker = Worker(gpu_usd_per_second, request_seconds, cold_start_seconds, idle_seconds)
-    prices = input_usd_per_million, output_usd_per_million
-    answer = answered(given, worker, (root, stack), model, against, prices, change)
-    if json_output:
-        print_json(as_data(answer))
-    else:
-        sys.stdout.write(as_text(answer))
+        given = Given(
+            gpu_usd_per_hour,
+            input_tokens,
+            output_tokens,
+            requests_per_second_capacity,
+            requests_per_second,
+        )
+        worker = Worker(gpu_usd_per_second, request_seconds, cold_start_seconds, idle_seconds)
+        prices = input_usd_per_million, output_usd_per_million
+        answer = answered(given, worker, (root, stack), model, against, prices, change)
+        if json_output:
+            print_json(as_data(answer))
+        else:
+            sys.stdout.write(as_text(answer))

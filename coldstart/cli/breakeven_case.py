@@ -11,7 +11,7 @@ from pathlib import Path
 from coldstart.capacity.breakeven import Case, GpuBySecond
 from coldstart.catalog import Catalog, load
 from coldstart.cli.breakeven import FLAGS
-from coldstart.cli.breakeven_text import Answer, Offer
+from coldstart.cli.breakeven_text import Answer, Offer, SecondOffer
 from coldstart.cli.shared import planned, refuse
 from coldstart.errors import UserError
 from coldstart.planning import StackPlan
@@ -19,6 +19,8 @@ from coldstart.planning.alternatives import gpu_by_second, replica_usd_per_hour
 from coldstart.spec.problems import did_you_mean
 
 OWN = "the prices given"
+LEAST, MOST = 1e-9, 1e9
+"""Above zero no figure of a flag is smaller or larger: what follows from such has no meaning."""
 
 
 @dataclass(slots=True)
@@ -31,7 +33,7 @@ class Given:
     capacity: float | None
     rate: float | None
     offers: list[Offer] = field(default_factory=list)
-    workers: list[tuple[str, GpuBySecond]] = field(default_factory=list)
+    workers: list[SecondOffer] = field(default_factory=list)
     assumed: list[str] = field(default_factory=list)
 
 
@@ -59,6 +61,7 @@ def answered(
     Ends the command for what cannot be compared.
     """
     root, stack = place
+    _check_sizes(given, worker, prices)
     with _refusing():
         catalog = load()
         repository = model
@@ -70,6 +73,26 @@ def answered(
         given.offers = _offers(catalog, repository, against, *prices)
         _own_worker(given, worker)
         return _answer(given, change_percent)
+
+
+def _check_sizes(given: Given, worker: Worker, prices: tuple[float | None, float | None]) -> None:
+    """Refuse what is out of all proportion; zero and below are for the figure's own sentence."""
+    figures = {
+        "usd_per_hour": given.usd_per_hour,
+        "input_usd_per_million": prices[0],
+        "output_usd_per_million": prices[1],
+        "input_tokens": given.input_tokens,
+        "output_tokens": given.output_tokens,
+        "capacity_requests_per_second": given.capacity,
+        "requests_per_second": given.rate,
+        "usd_per_second": worker.usd_per_second,
+        "request_seconds": worker.request_seconds,
+        "start_seconds": worker.start_seconds,
+        "idle_seconds": worker.idle_seconds,
+    }
+    for name, value in figures.items():
+        if value is not None and (0 < value < LEAST or MOST < value < math.inf):
+            refuse(f"{FLAGS[name]} {value:g} is out of range; use {LEAST:g} to {MOST:,.0f}")
 
 
 def _model_of(plan: StackPlan, model: str | None) -> str:
@@ -119,9 +142,10 @@ def _from_stack(given: Given, plan: StackPlan, name: str, worker: Worker, catalo
         given.assumed.append("GPUs by the second are left out: --request-seconds is not known")
         return
     given.workers = [
-        (
+        SecondOffer(
             p.provider,
             gpu_by_second(plan, name, p, seconds, worker.start_seconds, worker.idle_seconds),
+            f"{p.date}: {p.source}" if p.date else p.source,
         )
         for p in prices
     ]
@@ -191,7 +215,7 @@ def _own_worker(given: Given, worker: Worker) -> None:
     if worker.start_seconds is None or worker.idle_seconds is None:
         given.assumed.append("a GPU by the second starts and stops at once where nothing is said")
     given.workers = [
-        (
+        SecondOffer(
             OWN,
             GpuBySecond(
                 worker.usd_per_second,

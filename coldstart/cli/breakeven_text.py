@@ -38,11 +38,20 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
+class SecondOffer:
+    """A worker of a platform billed by the second, and where its price was read."""
+
+    provider: str
+    worker: GpuBySecond
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Cases by offer, cheapest first, workers by platform, and what was taken for granted."""
 
     cases: tuple[tuple[Offer, Case], ...]
-    workers: tuple[tuple[str, GpuBySecond], ...]
+    workers: tuple[SecondOffer, ...]
     requests_per_second: float | None
     change: float
     assumed: tuple[str, ...]
@@ -58,10 +67,15 @@ class Answer:
         return replace(case, utilisation=min(1.0, rate / (capacity * replicas)))
 
     @property
-    def cheapest_worker(self) -> GpuBySecond | None:
-        """The platform with the cheapest second."""
-        workers = [worker for _, worker in self.workers]
-        return min(workers, key=lambda worker: worker.usd_per_second) if workers else None
+    def cheapest_worker(self) -> SecondOffer | None:
+        """The cheapest platform at the rate; without one, that with the cheapest second."""
+        rate, capacity = self.requests_per_second, self.cases[0][1].capacity_requests_per_second
+
+        def usd(offer: SecondOffer) -> float:
+            worker = offer.worker
+            return worker.usd_per_second if rate is None else worker.usd_per_hour(rate, capacity)
+
+        return min(self.workers, key=usd, default=None)
 
 
 def as_text(answer: Answer) -> str:
@@ -78,7 +92,7 @@ def as_text(answer: Answer) -> str:
     if answer.workers:
         lines += [*_worker_lines(answer), ""]
     if answer.requests_per_second is not None:
-        lines += [_at_rate(costs(case, answer.requests_per_second, answer.cheapest_worker)), ""]
+        lines += [_at_rate(case, answer.requests_per_second, answer.cheapest_worker), ""]
     lines += _sensitivity_lines(answer)
     lines += [f"Taken for granted: {text}." for text in answer.assumed]
     return "\n".join(lines).rstrip() + "\n"
@@ -128,7 +142,8 @@ def _capacity_lines(case: Case) -> list[str]:
 def _worker_lines(answer: Answer) -> list[str]:
     case = answer.cases[0][1]
     lines = []
-    for provider, worker in answer.workers:
+    for offer in answer.workers:
+        worker = offer.worker
         rate = worker.break_even_requests_per_second(
             case.usd_per_hour, case.capacity_requests_per_second
         )
@@ -138,19 +153,20 @@ def _worker_lines(answer: Answer) -> list[str]:
             else f"dearer than the replica from {_number(rate)} requests/s"
         )
         lines.append(
-            f"By the second ({provider}): {_usd(worker.usd_per_second)} USD, start "
+            f"By the second ({offer.provider}): {_usd(worker.usd_per_second)} USD, start "
             f"{worker.start_seconds:g} s, idle {worker.idle_seconds:g} s: {end}"
         )
     return lines
 
 
-def _at_rate(found: Costs) -> str:
+def _at_rate(case: Case, rate: float, offer: SecondOffer | None) -> str:
+    found = costs(case, rate, offer and offer.worker)
     ways = [
         f"dedicated {found.dedicated_usd_per_hour:.2f} (replicas: {found.replicas})",
         f"by token {found.by_token_usd_per_hour:.2f}",
     ]
-    if found.by_second_usd_per_hour is not None:
-        ways.append(f"by second {found.by_second_usd_per_hour:.2f}")
+    if offer is not None and found.by_second_usd_per_hour is not None:
+        ways.append(f"by second {found.by_second_usd_per_hour:.2f} ({offer.provider})")
     return (
         f"At {_number(found.requests_per_second)} requests/s, USD an hour: {', '.join(ways)}; "
         f"cheapest: {found.cheapest}"
@@ -178,7 +194,7 @@ def as_data(answer: Answer) -> dict[str, Any]:
     """For machines, and for the charts of a page."""
     case = answer.cheapest
     rate = answer.requests_per_second
-    worker = answer.cheapest_worker
+    worker = answer.cheapest_worker and answer.cheapest_worker.worker
     return {
         "replicaUsdPerHour": case.usd_per_hour,
         "inputTokens": case.input_tokens,
@@ -187,15 +203,16 @@ def as_data(answer: Answer) -> dict[str, Any]:
         "byToken": [_offer(offer, case) for offer, case in answer.cases],
         "bySecond": [
             {
-                "provider": provider,
-                "usdPerSecond": found.usd_per_second,
-                "startSeconds": found.start_seconds,
-                "idleSeconds": found.idle_seconds,
-                "breakEvenRequestsPerSecond": found.break_even_requests_per_second(
+                "provider": found.provider,
+                "usdPerSecond": found.worker.usd_per_second,
+                "startSeconds": found.worker.start_seconds,
+                "idleSeconds": found.worker.idle_seconds,
+                "breakEvenRequestsPerSecond": found.worker.break_even_requests_per_second(
                     case.usd_per_hour, case.capacity_requests_per_second
                 ),
+                "source": found.source,
             }
-            for provider, found in answer.workers
+            for found in answer.workers
         ],
         "dedicatedUsdPerMillionTokens": {
             f"{share:g}": case.dedicated_usd_per_million_tokens(share)

@@ -29,7 +29,7 @@ def models(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="One model, with every GPU it fits.",
             autocompletion=completion.catalog_models,
         ),
@@ -56,7 +56,7 @@ def models(
         if file is not None:
             chosen = [read_file(file)]
         else:
-            chosen = [found_model(name, catalog)] if name else list(catalog.models.values())
+            chosen = list(catalog.models.values()) if name is None else [found_model(name, catalog)]
         detailed = len(chosen) == 1
         rows = []
         for number, model in enumerate(chosen):
@@ -93,13 +93,13 @@ def gpus(
 
         catalog = load()
         _check_region(region, catalog)
-        fits = survey(found_model(model, catalog), region, catalog) if model else ()
+        fits = () if model is None else survey(found_model(model, catalog), region, catalog)
         by_key = {fitting.accelerator: fitting for fitting in fits}
         if json_output:
             print_json(
                 [_gpu_data(a, region, catalog, by_key.get(a.key)) for a in _offered(catalog)]
             )
-        elif model:
+        elif model is not None:
             out = console()
             out.print(_fit_table(fits, region))
             _print_obstacles(fits)
@@ -192,7 +192,6 @@ def _print_model(model: Model, fits: tuple[Fitting, ...], region: str) -> None:
         f"{kv_bytes_per_token(model):,} B of KV cache per token (16 bit); "
         f"{model.context_tokens:,} tokens of context; {model.license}"
         f"{', gated' if model.gated else ''}",
-        highlight=False,
     )
     out.print(Text(f"source: {model.source}", style="dim"))
     out.print("", _fit_table(fits, region))

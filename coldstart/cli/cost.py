@@ -15,28 +15,24 @@ def print_cost_details(console: Console, cost: Mapping[str, Any]) -> None:
     """Ranges and assumptions of `report.summary`'s cost, in US dollars an hour."""
     if cost["mix"]:
         ranges = [f"{_span(cost[key])} {words}" for key, words in MOMENTS if cost[key]]
-        console.print(f"As the pools may buy their nodes: {', '.join(ranges)}", highlight=False)
+        console.print(f"As the pools may buy their nodes: {', '.join(ranges)}")
     for pool in cost["mix"]:
         order = ", ".join(pool["capacity"])
         price = _span(
             {k: pool[k] for k in ("lowUsdPerHour", "highUsdPerHour", "expectedUsdPerHour")}
         )
         text = f"  {pool['pool']}: {pool['instanceType']} at {price} ({order})"
-        console.print(
-            Text("; ".join([text, *pool["assumed"]]), style="dim"), soft_wrap=True, highlight=False
-        )
+        console.print(Text("; ".join([text, *pool["assumed"]]), style="dim"), soft_wrap=True)
     for tokens in cost["tokens"]:
         console.print(
             f"Tokens of {tokens['model']}: {tokens['usdPerMillionTokens']:.2f} USD per million at "
             f"its mean traffic, replicas: {tokens['replicas']}",
-            highlight=False,
         )
     if cost["typicalUsdPerHour"] is None and cost["untold"]:
         names = ", ".join(cost["untold"])
         console.print(
             f"No typical cost: it takes the mean replicas of {names}, which follow from traffic",
             style="dim",
-            highlight=False,
         )
 
 

@@ -58,9 +58,10 @@ class Decision(_Read):
 
 
 class Cost(_Read):
-    """US dollars an hour; `unpriced` names what is not in them."""
+    """US dollars an hour, typical where traffic tells it; `unpriced` names what is not in them."""
 
     idle_usd_per_hour: Usd
+    typical_usd_per_hour: Usd | None = None
     maximum_usd_per_hour: Usd
     unpriced: tuple[str, ...] = ()
 
@@ -152,9 +153,11 @@ def read_plan(path: Path) -> Plan:
     """A plan from a file. Raises PlanFileError with what is wrong with it."""
     shown = str(path)
     try:
-        if path.stat().st_size > MAX_PLAN_BYTES:
+        with path.open("rb") as file:
+            content = file.read(MAX_PLAN_BYTES + 1)
+        if len(content) > MAX_PLAN_BYTES:
             raise PlanFileError(f"{shown}: is larger than {MAX_PLAN_BYTES:,} bytes; not a plan")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(content.decode("utf-8"))
     except OSError as error:
         raise PlanFileError(f"{shown}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -177,6 +180,9 @@ def difference(before: Plan, after: Plan) -> Difference:
         Change("idle", before.cost.idle_usd_per_hour, after.cost.idle_usd_per_hour),
         Change("at maximum", before.cost.maximum_usd_per_hour, after.cost.maximum_usd_per_hour),
     ]
+    old_typical, typical = before.cost.typical_usd_per_hour, after.cost.typical_usd_per_hour
+    if old_typical is not None and typical is not None:
+        usd.insert(1, Change("typical", old_typical, typical))
     old_parts, new_parts = _parts(before), _parts(after)
     added = tuple(part for part in new_parts if part not in old_parts)
     removed = tuple(part for part in old_parts if part not in new_parts)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from coldstart.cli.shared import refuse
+from coldstart.cli.shared import progress, refuse, told
 
 PRESETS = ("baseline", "production", "development")
 FORMATS = ("text", "json", "sarif", "github")
@@ -22,7 +22,7 @@ PresetOption = Annotated[str, typer.Option(help=f"Levels of the rules: {', '.joi
 def lint(
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH...", help="Files, folders, or - for standard input."),
+        typer.Argument(metavar="PATH", help="Files, folders, or - for standard input."),
     ],
     preset: PresetOption = "baseline",
     config: Annotated[
@@ -45,27 +45,31 @@ def lint(
 
     Example: helm template chart | coldstart lint - --preset production
     """
-    if output_format not in FORMATS:
-        refuse(f"--format: {output_format!r} is none of {', '.join(FORMATS)}")
-    from policies.lint import baseline as baselines
-    from policies.lint.evaluate import evaluate
-    from policies.lint.formats import FORMATS as WRITERS
-    from policies.lint.settings import SettingsError, settings_of
-    from policies.lint.sources import read
+    with told():
+        if output_format not in FORMATS:
+            refuse(f"--format: {output_format!r} is none of {', '.join(FORMATS)}")
+        from policies.lint import baseline as baselines
+        from policies.lint.evaluate import evaluate
+        from policies.lint.formats import FORMATS as WRITERS
+        from policies.lint.settings import SettingsError, settings_of
+        from policies.lint.sources import read
 
-    try:
-        settings = settings_of(preset, config)
-        accepted = baselines.read(baseline) if baseline else ()
-    except SettingsError as error:
-        refuse(str(error))
-    report = evaluate(read(paths, sys.stdin.buffer), settings)
-    today = datetime.datetime.now(tz=datetime.UTC).date()
-    split = baselines.split(report.violations, accepted, today)
-    sys.stdout.write(WRITERS[output_format](report, split))
-    if report.problems:
-        raise typer.Exit(2)
-    failing = [item for item in split.open if strict or item.level == "mandatory"]
-    raise typer.Exit(1 if failing or (strict and report.undecided) else 0)
+        try:
+            settings = settings_of(preset, config)
+            accepted = baselines.read(baseline) if baseline else ()
+        except SettingsError as error:
+            refuse(str(error))
+        report = evaluate(read(paths, sys.stdin.buffer), settings)
+        today = datetime.datetime.now(tz=datetime.UTC).date()
+        split = baselines.split(report.violations, accepted, today)
+        sys.stdout.write(WRITERS[output_format](report, split))
+        if report.problems:
+            raise typer.Exit(2)
+        if not report.resources:
+            progress(f"nothing to judge: no object in {', '.join(paths)}; is it empty?")
+            raise typer.Exit(2)
+        failing = [item for item in split.open if strict or item.level == "mandatory"]
+        raise typer.Exit(1 if failing or (strict and report.undecided) else 0)
 
 
 def rules(
@@ -78,26 +82,27 @@ def rules(
 
     Example: coldstart rules --preset production --format policy-config > policy.json
     """
-    if preset not in PRESETS:
-        refuse(f"--preset: {preset!r} is none of {', '.join(PRESETS)}")
-    if output_format not in _RULE_FORMATS:
-        refuse(f"--format: {output_format!r} is none of {', '.join(_RULE_FORMATS)}")
-    from policies.presets import levels, policy_config
-    from policies.rules import RULES
+    with told():
+        if preset not in PRESETS:
+            refuse(f"--preset: {preset!r} is none of {', '.join(PRESETS)}")
+        if output_format not in _RULE_FORMATS:
+            refuse(f"--format: {output_format!r} is none of {', '.join(_RULE_FORMATS)}")
+        from policies.presets import levels, policy_config
+        from policies.rules import RULES
 
-    if output_format == "policy-config":
-        content = json.dumps(policy_config(preset), indent=2)
-    elif output_format == "json":
-        content = json.dumps(_described(preset), indent=2)
-    else:
-        level_of = levels(preset)
-        width = max(len(rule.name) for rule in RULES)
-        content = "\n".join(
-            f"{rule.code}  {rule.name:<{width}}  {level_of[rule.name]:<9}  {rule.severity:<8}"
-            f"  {rule.title}"
-            for rule in RULES
-        )
-    sys.stdout.write(content + "\n")
+        if output_format == "policy-config":
+            content = json.dumps(policy_config(preset), indent=2)
+        elif output_format == "json":
+            content = json.dumps(_described(preset), indent=2)
+        else:
+            level_of = levels(preset)
+            width = max(len(rule.name) for rule in RULES)
+            content = "\n".join(
+                f"{rule.code}  {rule.name:<{width}}  {level_of[rule.name]:<9}  {rule.severity:<8}"
+                f"  {rule.title}"
+                for rule in RULES
+            )
+        sys.stdout.write(content + "\n")
 
 
 def _described(preset: str) -> list[dict[str, object]]:

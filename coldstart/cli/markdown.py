@@ -53,6 +53,7 @@ def plan(found: Mapping[str, Any], *, alternatives: bool = False) -> str:
             numbers=5,
         ),
         "",
+        *percentiles(found["models"]),
         cost_line(found["cost"]),
     ]
     lines += [f"- {escaped(note)}" for note in found["notes"]]
@@ -62,11 +63,50 @@ def plan(found: Mapping[str, Any], *, alternatives: bool = False) -> str:
     )
 
 
+STARTS = {
+    "coldStart": "next replica",
+    "firstNode": "first node of an empty cluster",
+    "fromZero": "from zero replicas",
+    "warmNode": "on a warm node",
+}
+"""The ways to start that have percentiles of their own."""
+
+
+def percentiles(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """How long half, 95 % and 99 % of starts take at most, and which phases count as constant."""
+    rows = [
+        (
+            escaped(name),
+            words,
+            *(format_seconds(model[key][f"p{share}Seconds"]) for share in (50, 95, 99)),
+        )
+        for name, model in models.items()
+        for key, words in STARTS.items()
+    ]
+    if not rows:
+        return []
+    lines = table(("Model", "Start", "p50", "p95", "p99"), rows, numbers=3)
+    fixed = {
+        phase["name"]: None
+        for model in models.values()
+        for key in STARTS
+        for phase in model[key]["phases"]
+        if phase["key"] in model[key]["withoutSpread"]
+    }
+    if fixed:
+        names = escaped(", ".join(fixed))
+        lines += ["", f"Percentiles are rather too low: no range is published for {names}."]
+    return [*lines, ""]
+
+
 def cost_line(cost: Mapping[str, Any]) -> str:
     """Hourly cost in one line."""
+    typical = cost["typicalUsdPerHour"]
     line = (
         f"**Cost:** ${cost['idleUsdPerHour']:,.2f}/h idle, "
-        f"${cost['maximumUsdPerHour']:,.2f}/h at maximum (list prices on demand)."
+        f"{'' if typical is None else f'${typical:,.2f}/h at mean traffic, '}"
+        f"${cost['maximumUsdPerHour']:,.2f}/h at maximum "
+        "(on demand, list prices or the stack file's own)."
     )
     if cost["unpriced"]:
         line += f" No price known for: {escaped(', '.join(cost['unpriced']))}."

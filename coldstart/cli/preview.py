@@ -127,7 +127,6 @@ def _print_up(out: Console, stack: str, done: Done) -> None:
         f"Up of {stack}: {'ok' if result.ok else 'refused'}, "
         f"{sum(result.summary.values())} resources, {len(result.warnings)} warnings, "
         f"{result.duration_seconds:.0f} s. No account was used.",
-        highlight=False,
     )
     if done.kubeconfig is not None:
         out.print(f"It stays until: coldstart cluster down\n  export KUBECONFIG={done.kubeconfig}")

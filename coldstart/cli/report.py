@@ -72,13 +72,16 @@ def report(
     from coldstart.catalog import load
     from coldstart.report import summary
     from coldstart.report.analysis import pictures
-    from coldstart.report.write import only_models, write_report
+    from coldstart.report.write import check_places, only_models, write_report
 
     with told():
-        plan = planned(root, stack)
-        found = summary(plan)
         if output is None and svg is None and png is None:
             output = DEFAULT_PAGE
+        check_places(output, svg, png)
+        if starts_at is not None and not simulate and trace is None:
+            refuse("--starts-at is of a simulation; give --simulate or --trace too")
+        plan = planned(root, stack)
+        found = summary(plan)
         found = only_models(found, model or ())
         names = tuple(found["models"])
         results, traces = _simulated(plan, simulate or (), names, trace, starts_at)

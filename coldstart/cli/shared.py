@@ -76,10 +76,14 @@ def chosen_format(output_format: Format, json_output: bool) -> Format:
 
 
 def console() -> Console:
-    """Colours and the terminal's width on a terminal; neither in a pipe or under NO_COLOR."""
+    """Colours and the terminal's width on a terminal; neither in a pipe or under NO_COLOR.
+
+    Texts are shown as they are: a name in brackets is no markup, `:key:` no picture.
+    """
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=PIPED_COLUMNS)
+    width = None if sys.stdout.isatty() else PIPED_COLUMNS
+    return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 def print_json(data: Any) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from coldstart.simulation import SimulationInput, SimulationResult, Trace
 
 STANDARD_INPUT = "-"
+DEFAULT_DURATION = "1h"
 
 
 class Shape(StrEnum):
@@ -88,7 +89,7 @@ def simulate(
     requests_per_second: RateOption = None,
     peak_requests_per_second: PeakOption = None,
     shape: Annotated[Shape, typer.Option(help="Of the made-up trace.")] = Shape.STEADY,
-    duration: DurationOption = "1h",
+    duration: DurationOption = DEFAULT_DURATION,
     prompt_tokens: TokensOption = None,
     output_tokens: TokensOption = None,
     prefill_tokens_per_second: PrefillOption = None,
@@ -112,19 +113,12 @@ def simulate(
 
         plan = planned(root, stack)
         name = model_name(plan, model)
+        rates = requests_per_second, peak_requests_per_second
+        tokens = prompt_tokens, output_tokens
         if trace is not None:
-            refuse_made_up(
-                **{
-                    "--requests-per-second": requests_per_second,
-                    "--peak-requests-per-second": peak_requests_per_second,
-                    "--prompt-tokens": prompt_tokens,
-                    "--output-tokens": output_tokens,
-                }
-            )
+            refuse_two_traces(shape, rates, tokens, duration)
             found = read(trace)
         else:
-            rates = requests_per_second, peak_requests_per_second
-            tokens = prompt_tokens, output_tokens
             found = made_up(plan, name, shape, rates, tokens, duration, seed)
         figures = prefill_tokens_per_second, step_ms, step_ms_per_sequence
         given = from_plan(
@@ -162,13 +156,6 @@ def model_name(plan: StackPlan, model: str | None, option: str = "--model") -> s
     return chosen
 
 
-def refuse_made_up(**options: float | None) -> None:
-    """Refuse what shapes a made-up trace beside a trace that is given."""
-    for option, value in options.items():
-        if value is not None:
-            refuse(f"{option} {value:g} is for a trace that is made up; leave it or --trace out")
-
-
 def read(file: str) -> Trace:
     """The trace of a file or of standard input."""
     from coldstart.simulation import read_trace
@@ -176,6 +163,26 @@ def read(file: str) -> Trace:
     if file == STANDARD_INPUT:
         return read_trace(sys.stdin.buffer)
     return read_trace(Path(file), file)
+
+
+def refuse_two_traces(
+    shape: Shape,
+    rates: tuple[float | None, float | None],
+    tokens: tuple[int | None, int | None],
+    duration: str,
+) -> None:
+    """Refuse options of a made-up trace beside a given one, which would leave them out."""
+    made = {
+        "--requests-per-second": rates[0],
+        "--peak-requests-per-second": rates[1],
+        "--shape": None if shape is Shape.STEADY else shape,
+        "--duration": None if duration == DEFAULT_DURATION else duration,
+        "--prompt-tokens": tokens[0],
+        "--output-tokens": tokens[1],
+    }
+    for option, value in made.items():
+        if value is not None:
+            refuse(f"--trace and {option} are two traces; give one of them")
 
 
 def made_up(
@@ -193,6 +200,8 @@ def made_up(
 
     traffic = plan.spec.models[name].traffic
     rate, peak = rates
+    if shape is Shape.STEADY and peak is not None:
+        refuse("--peak-requests-per-second is for --shape day and --shape burst")
     if traffic is not None and rate is None:
         rate = traffic.requests_per_second
         peak = peak if peak is not None else traffic.peak_requests_per_second

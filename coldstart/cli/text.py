@@ -28,7 +28,7 @@ def print_plan(console: Console, found: Mapping[str, Any], *, alternatives: bool
         print_cold_start(console, name, model)
     print_cost(console, found["cost"])
     for note in found["notes"]:
-        console.print(f"Note: {note}", highlight=False)
+        console.print(f"Note: {note}")
 
 
 def print_decisions(
@@ -61,6 +61,7 @@ def print_cold_start(console: Console, name: str, model: Mapping[str, Any]) -> N
     head = f"Cold start of {name} on {model['instanceType']}: {format_seconds(total)}"
     if first > total:
         head += f", first node {format_seconds(first)}"
+    head += f", from zero {format_seconds(model['fromZero']['totalSeconds'])}"
     head += f", on a warm node {format_seconds(model['warmNode']['totalSeconds'])}"
     head += f"; without these levers {format_seconds(model['baseline']['totalSeconds'])}"
     if budget:
@@ -77,15 +78,16 @@ def print_cold_start(console: Console, name: str, model: Mapping[str, Any]) -> N
             format_seconds(phase["seconds"]),
             " " * start + ("█" if critical else "░") * width,
         )
-    half, most = (format_seconds(line[key]) for key in ("p50Seconds", "p95Seconds"))
+    shares = (format_seconds(line[key]) for key in ("p50Seconds", "p95Seconds", "p99Seconds"))
     console.print(Text(head, style="bold"))
-    console.print(Text(f"Half of all starts take at most {half}, 95 % at most {most}"))
+    console.print(
+        Text("Half of all starts take at most {}, 95 % at most {}, 99 % at most {}".format(*shares))
+    )
     console.print(table)
     console.print(
         "* critical path: "
         + " → ".join(p["name"] for p in line["phases"] if p["key"] in line["criticalPath"]),
         "",
-        highlight=False,
     )
 
 
@@ -148,9 +150,9 @@ def print_resources(console: Console, result: Result, *, done: bool = False) -> 
 def print_messages(console: Console, result: Result) -> None:
     """What was warned of, then what went wrong."""
     for message in result.warnings:
-        console.print(Text(f"warning: {message}", style="yellow"), highlight=False)
+        console.print(Text(f"warning: {message}", style="yellow"))
     for message in result.errors:
-        console.print(Text(message, style="red"), highlight=False)
+        console.print(Text(message, style="red"))
 
 
 def print_policies(console: Console, result: Result) -> None:
@@ -164,15 +166,14 @@ def print_policies(console: Console, result: Result) -> None:
     console.print(
         f"Policies: {len(asked)} asked, {len(asked - names - waiting)} passed, {len(names)} broken,"
         f" {len(waiting)} open until values are known",
-        highlight=False,
     )
     for name in sorted(waiting):
         fields = still_open[name]
         more = f" and {len(fields) - 1} more" if len(fields) > 1 else ""
-        console.print(Padding(Text(f"open: {name}: {fields[0]}{more}"), (0, 2)), highlight=False)
+        console.print(Padding(Text(f"open: {name}: {fields[0]}{more}"), (0, 2)))
     for violation in result.violations:
         text = f"[{violation.level}] {violation.policy}: {violation.message}"
-        console.print(Padding(Text(text), (0, 2)), highlight=False)
+        console.print(Padding(Text(text), (0, 2)))
     console.print("")
 
 
@@ -191,4 +192,4 @@ def print_acts(console: Console, acts: Iterable[Any]) -> None:
     console.print(table)
     for act in acts:
         for message in act.result.errors:
-            console.print(f"{act.name}: {message}", style="red", markup=False, highlight=False)
+            console.print(f"{act.name}: {message}", style="red")

@@ -17,7 +17,7 @@ RECORD = "coldstart:start_phase_seconds"
 SHOWN = "1h"
 """How long after a pod was created a phase that is over can still be shown as slow."""
 LIFE = "6h"
-"""Prometheus keeps that much: a phase that never ends is shown as slow for as long."""
+"""How far back the earliest value is looked for: a restart since then does not move it."""
 _SHOWN_SECONDS = 3600
 _ALERTS = {
     "node": "ColdStartNodeSlow",

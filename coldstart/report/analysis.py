@@ -9,23 +9,19 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from coldstart.capacity.breakeven import Case, Costs, curve
 from coldstart.capacity.sizing import ReplicaCapacity, replicas_for
 from coldstart.capacity.warm import Surge, WarmCosts, poisson_surges, warm_curve, warm_optimum
-from coldstart.catalog import Catalog, TokenPrice
+from coldstart.catalog import Catalog
 from coldstart.planning import StackPlan
-from coldstart.planning.alternatives import replica_usd_per_hour
 from coldstart.planning.cost import node_usd_per_hour
 from coldstart.planning.levers import levers
 from coldstart.planning.load import estimate, warm_costs
 from coldstart.planning.model import LoadPlan, ModelPlan
 from coldstart.planning.whatif import best_levers
+from coldstart.report.break_even import by_second_of, by_token_of
 from coldstart.report.series import (
-    BreakEven,
     CapacityPlan,
     CapacityRow,
-    Crossing,
-    Curve,
     LeverRow,
     Levers,
     Pictures,
@@ -39,13 +35,12 @@ from coldstart.units import format_seconds
 if TYPE_CHECKING:
     from coldstart.simulation.result import SimulationResult
 
-MOST_OFFERS = 3
-"""Serverless prices in one picture, the cheapest: it has four styles of line."""
 MOST_STEPS = 40
 """Numbers of replicas in one picture, above which only every second, third … is drawn."""
 SURGES_TO_PEAK_PER_DAY = 1.0
 """How often traffic is taken to rise from its mean to its peak: a stack file does not say."""
-HOURS = 3600
+NODES = {"first": "the first node", "fresh": "a fresh node", "warm": "a warm node"}
+"""The nodes that replicas of a simulation start on, in words."""
 
 
 def pictures(
@@ -66,7 +61,11 @@ def pictures(
     results, told = simulations or {}, traces or {}
     loaded = [(name, load) for name in names if (load := plan.models[name].load) is not None]
     warm = (warm_of(plan, name, load, catalog) for name, load in loaded)
-    even = (break_even_of(plan, name, load, catalog) for name, load in loaded)
+    even = (
+        found(plan, name, load, catalog)
+        for name, load in loaded
+        for found in (by_token_of, by_second_of)
+    )
     return Pictures(
         levers=tuple(levers_of(plan, name, catalog) for name in names),
         capacity=tuple(capacity_of(plan.models[name], load) for name, load in loaded),
@@ -230,89 +229,6 @@ def _best_words(load: LoadPlan, surges: tuple[Surge, ...], costs: WarmCosts) -> 
     )
 
 
-def break_even_of(plan: StackPlan, name: str, load: LoadPlan, catalog: Catalog) -> BreakEven | None:
-    """Replicas by the hour against tokens by the piece; None without both prices."""
-    usd = replica_usd_per_hour(plan, name, catalog)
-    traffic = plan.spec.models[name].traffic
-    prices = catalog.token_prices_of(plan.models[name].repository)
-    if usd is None or traffic is None or not prices:
-        return None
-    cases = sorted(
-        (
-            (price, _case(usd, price, traffic.prompt_tokens.mean, traffic.output_tokens.mean, load))
-            for price in prices
-        ),
-        key=lambda pair: pair[1].request_usd,
-    )[:MOST_OFFERS]
-    capacity = load.replica.requests_per_second
-    reached = [
-        (price.provider, case.break_even_requests_per_second)
-        for price, case in cases
-        if case.break_even_requests_per_second <= capacity
-    ]
-    end = 1.25 * max(load.peak_requests_per_second, *(rate for _, rate in reached), 0.0)
-    rates = _rates(end, capacity)
-    lines = {price.provider: curve(case, rates=rates) for price, case in cases}
-    first = next(iter(lines.values()))
-    model = plan.models[name]
-    left_out = len(prices) - len(cases)
-    cheapest = cases[0][1]
-    remark = (
-        f"{traffic.prompt_tokens.mean:,.0f} tokens in and {traffic.output_tokens.mean:,.0f} out. "
-        f"A replica is priced by its GPUs ({model.fit.gpus} of {model.expected_instance_type}) and "
-        f"takes {capacity * HOURS:,.0f} requests an hour, then another is added; the stack file "
-        f"expects {load.requests_per_second * HOURS:,.0f}."
-    )
-    if cheapest.break_even_requests_per_second > capacity:
-        needed = cheapest.break_even_requests_per_hour
-        remark += f" Against {cases[0][0].provider} it would have to take {needed:,.0f}."
-    if left_out:
-        remark += f" {left_out} dearer offers are left out."
-    return BreakEven(
-        name,
-        "requests an hour",
-        _line(f"Replicas on {model.expected_instance_type}", first, dedicated=True),
-        tuple(_line(provider, points) for provider, points in lines.items()),
-        tuple(Crossing(provider, rate * HOURS, usd) for provider, rate in reached),
-        remark,
-    )
-
-
-def _case(
-    usd: float, price: TokenPrice, prompt_tokens: float, output_tokens: float, load: LoadPlan
-) -> Case:
-    return Case(
-        usd,
-        price.input_usd_per_million,
-        price.output_usd_per_million,
-        prompt_tokens,
-        output_tokens,
-        load.replica.requests_per_second,
-    )
-
-
-def _rates(end: float, capacity: float) -> list[float]:
-    """Rates a second up to `end`: both sides of every step to another replica, or even ones."""
-    steps = int(end / capacity)
-    even = {end * step / MOST_STEPS for step in range(1, MOST_STEPS + 1)}
-    if steps > MOST_STEPS:
-        return sorted(even)
-    sides = {n * capacity * side for n in range(1, steps + 1) for side in (1, 1 + 1e-9)}
-    return sorted({end / MOST_STEPS, *sides, end})
-
-
-def _line(name: str, points: Sequence[Costs], *, dedicated: bool = False) -> Curve:
-    """Of each rate; without any request one replica is paid for, and no token."""
-    found = [
-        (
-            p.requests_per_second * HOURS,
-            p.dedicated_usd_per_hour if dedicated else p.by_token_usd_per_hour,
-        )
-        for p in points
-    ]
-    return Curve(name, ((0.0, found[0][1] if dedicated else 0.0), *found))
-
-
 def simulation_of(
     plan: StackPlan, name: str, result: SimulationResult, trace: str = ""
 ) -> SimulationRun:
@@ -349,7 +265,11 @@ def _totals(result: SimulationResult) -> tuple[tuple[str, str], ...]:
             else []
         ),
         ("most replicas ready", str(result.most_ready_replicas)),
-        ("starts by node", ", ".join(f"{n} {kind}" for kind, n in result.cold_starts.items())),
+        *(
+            (f"starts on {NODES[kind]}", f"{count:,}")
+            for kind, count in result.cold_starts.items()
+            if count
+        ),
         ("GPU hours", f"{result.gpu_hours:.2f}"),
         ("of them ready", f"{result.ready_gpu_hours:.2f}"),
         *([("cost", f"${result.cost_usd:.2f}")] if result.cost_usd is not None else []),

@@ -24,13 +24,20 @@ def check_folder(option: str, folder: Path) -> None:
     )
 
 
+def check_file(option: str, path: Path) -> None:
+    """Raise ReportError unless a file can have the name `path`, which `option` gives."""
+    if path.is_dir():
+        raise ReportError(
+            f"{option}: {path} is a folder; name a file in it, such as {path / 'report.html'}"
+        )
+    check_folder(option, path.parent)
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write beside the file and move it into place, so that no reader sees half of it.
 
-    Raises ReportError when the folder takes no file or `path` is a folder.
+    Raises ReportError when the folder takes no file.
     """
-    if path.is_dir():
-        raise ReportError(f"{path} is a folder; name a file in it, such as {path / 'report.html'}")
     temporary: str | None = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

@@ -90,7 +90,7 @@ def _sections(found: Mapping[str, Any], more: Pictures) -> list[Section]:
         ("cost", "Cost", _cost(found["cost"])),
         ("decisions", "Decisions", _decisions(found["decisions"])),
         ("notes", "Notes", _notes(found["notes"])),
-        ("sources", "Sources of figures", _sources(found)),
+        ("sources", "Sources of figures", _sources(found, more)),
     ]
 
 
@@ -105,29 +105,33 @@ def _footer() -> Html:
         tag(
             "p",
             "Written by coldstart report. Figures are predictions from published figures, not "
-            "measurements of this stack; prices are list prices on demand.",
+            "measurements of this stack; prices are on demand, at list prices or the stack file's "
+            "own.",
         ),
     )
 
 
 def _glance(found: Mapping[str, Any]) -> list[Html]:
     cards = [_card(name, model) for name, model in found["models"].items()]
-    cost = found["cost"]
-    idle, most = (f"${cost[key]:,.2f}" for key in ("idleUsdPerHour", "maximumUsdPerHour"))
-    cards.append(
-        tag(
-            "article",
-            tag("h3", "Cost of the stack"),
-            tag("p", idle, tag("span", " an hour, idle"), class_="big"),
-            tag("p", f"{most} an hour with every node pool at its limit"),
-        )
+    return [tag("div", *cards, _cost_card(found["cost"]), class_="cards")]
+
+
+def _cost_card(cost: Mapping[str, Any]) -> Html:
+    rows = [("with every node pool at its limit", cost["maximumUsdPerHour"])]
+    if cost["typicalUsdPerHour"] is not None:
+        rows.insert(0, ("at mean traffic", cost["typicalUsdPerHour"]))
+    return tag(
+        "article",
+        tag("h3", "Cost of the stack"),
+        tag("p", f"${cost['idleUsdPerHour']:,.2f}", tag("span", " an hour, idle"), class_="big"),
+        tag("dl", *(tag("div", tag("dt", t), tag("dd", f"${usd:,.2f}")) for t, usd in rows)),
     )
-    return [tag("div", *cards, class_="cards")]
 
 
 def _card(name: str, model: Mapping[str, Any]) -> Html:
     starts = (
         ("first node of an empty cluster", model["firstNode"]),
+        ("from zero replicas", model["fromZero"]),
         ("on a warm node", model["warmNode"]),
         ("without these levers", model["baseline"]),
     )
@@ -232,6 +236,10 @@ def _levers(levers: Levers) -> list[Html]:
     )
     if levers.warm_seconds is not None:
         words += f" and {format_seconds(levers.warm_seconds)} on a warm one"
+    words += (
+        ". Each lever saves more or less beside others: alone is on a start without any other, "
+        "in this plan beside all that are used"
+    )
     rows = tuple(
         (
             row.lever,
@@ -250,9 +258,9 @@ def _levers(levers: Levers) -> list[Html]:
             "Lever",
             "Used",
             "Saves alone,\u00a0s",
-            "In this plan,\u00a0s",
-            "USD an hour",
-            "Seconds a USD",
+            "Saves in this plan,\u00a0s",
+            "Costs, USD an hour",
+            "Saves per USD an hour,\u00a0s",
             "Remark",
         ),
         rows,
@@ -273,16 +281,30 @@ def _simulations(more: Pictures) -> list[Html]:
 
 
 def _cost(cost: Mapping[str, Any]) -> list[Html]:
-    keys = ("idleUsdPerHour", "maximumUsdPerHour")
-    rows = [(line["name"], *(f"{line[key]:,.2f}" for key in keys)) for line in cost["lines"]]
-    rows.append(("in all", *(f"{cost[key]:,.2f}" for key in keys)))
+    moments = ["idle", "typical", "maximum"]
+    if cost["typicalUsdPerHour"] is None:
+        moments.remove("typical")
+    rows = [
+        (line["name"], *(f"{line[f'{moment}UsdPerHour']:,.2f}" for moment in moments))
+        for line in [*cost["lines"], {**cost, "name": "in all"}]
+    ]
     data = Table(
-        "US dollars an hour at list prices on demand",
-        ("Position", "Idle", "Maximum"),
+        "US dollars an hour on demand, at list prices or the stack file's own",
+        ("Position", *(moment.title() for moment in moments)),
         tuple(rows),
-        frozenset({1, 2}),
+        frozenset(range(1, 1 + len(moments))),
     )
     parts = [table(data, "cost-table")]
+    if "typical" in moments:
+        parts.append(tag("p", "Typical is at mean traffic.", class_="soft"))
+    parts += [
+        tag(
+            "p",
+            f"A million tokens of {item['model']} cost ${item['usdPerMillionTokens']:,.2f} at its "
+            f"mean traffic (replicas: {item['replicas']}).",
+        )
+        for item in cost["tokens"]
+    ]
     if cost["unpriced"]:
         parts.append(tag("p", "No price is known for: " + ", ".join(cost["unpriced"]) + "."))
     parts.append(tag("p", "Storage in use and traffic are left out.", class_="soft"))
@@ -314,15 +336,18 @@ def _notes(notes: Iterable[str]) -> list[Html]:
     return [tag("ul", *items)] if items else []
 
 
-def _sources(found: Mapping[str, Any]) -> list[Html]:
+def _sources(found: Mapping[str, Any], more: Pictures) -> list[Html]:
     """Each source once, with everything that rests on it."""
     users: dict[str, dict[str, None]] = {}
     for name, model in found["models"].items():
-        for line in ("coldStart", "baseline"):
+        for line in ("coldStart", "firstNode", "fromZero", "warmNode", "baseline"):
             for phase in model[line]["phases"]:
                 users.setdefault(phase["source"], {})[f"{phase['name']} of {name}"] = None
     for line in found["cost"]["lines"]:
         users.setdefault(line["source"], {})[line["name"]] = None
+    for even in more.break_even:
+        for price, source in even.sources:
+            users.setdefault(source, {})[price] = None
     if not users:
         return []
     entries = [

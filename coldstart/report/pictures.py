@@ -127,7 +127,7 @@ def warm_picture(curve: WarmCurve) -> Picture:
 
 def break_even_picture(even: BreakEven) -> Picture:
     """Dedicated against serverless."""
-    words = f"{even.dedicated.name}: paid by the hour; serverless: by the token."
+    words = f"{even.dedicated.name}: paid by the hour; serverless: {even.billed}."
     if even.crossings:
         equal = "; ".join(
             f"{c.name}: {amount(c.x)} {even.load} (${c.usd_per_hour:.2f} an hour)"
@@ -145,12 +145,12 @@ def break_even_picture(even: BreakEven) -> Picture:
     load = even.load[:1].upper() + even.load[1:]
     return Picture(
         even.key,
-        f"Break-even of {even.model}",
+        f"Break-even of {even.model} against serverless {even.billed}",
         words,
         break_even_spec(even, WIDE),
         break_even_spec(even, NARROW),
         Table(
-            f"Cost of serving {even.model}",
+            f"Cost of serving {even.model}, serverless {even.billed}",
             ("Way of serving", load, "USD an hour", "Break-even"),
             rows,
             frozenset({1, 2}),

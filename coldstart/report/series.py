@@ -146,8 +146,9 @@ class Crossing:
 class BreakEven:
     """US dollars an hour against load, dedicated and serverless.
 
-    `load` is the title of the x axis with its unit, such as "requests an hour". `remark` says what
-    was taken for granted.
+    `load` is the title of the x axis with its unit, such as "requests an hour", `billed` how the
+    serverless ones are paid for. `remark` says what was taken for granted; `sources` are pairs of
+    a price and where it was read.
     """
 
     model: str
@@ -156,11 +157,13 @@ class BreakEven:
     serverless: tuple[Curve, ...]
     crossings: tuple[Crossing, ...] = ()
     remark: str = ""
+    billed: str = "by the token"
+    sources: tuple[tuple[str, str], ...] = ()
 
     @property
     def key(self) -> str:
         """Name of the picture."""
-        return slug(f"break-even-{self.model}")
+        return slug(f"break-even-{self.billed}-{self.model}")
 
 
 @dataclass(frozen=True, slots=True)

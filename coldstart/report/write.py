@@ -8,7 +8,7 @@ from typing import Any
 
 from coldstart.report.contents import all_pictures
 from coldstart.report.drawing import png_file, svg_file
-from coldstart.report.files import ReportError, check_folder, write_whole
+from coldstart.report.files import ReportError, check_file, check_folder, write_whole
 from coldstart.report.page import page
 from coldstart.report.series import Pictures, slug
 
@@ -23,12 +23,10 @@ def write_report(
 ) -> list[Path]:
     """Write the page to `output` and pictures into the folders `svg` and `png`; what was written.
 
-    Folders are looked at before anything is drawn. Raises ReportError for one that is missing and
-    for a file that cannot be written.
+    Raises ReportError as `check_places`, before anything is drawn, and for a file that cannot be
+    written.
     """
-    for option, folder in (("--output", output and output.parent), ("--svg", svg), ("--png", png)):
-        if folder is not None:
-            check_folder(option, folder)
+    check_places(output, svg, png)
     written: list[Path] = []
     if output is not None:
         write_whole(output, page(found, more).encode())
@@ -42,6 +40,15 @@ def write_report(
             write_whole(png / f"{name}.png", png_file(picture))
             written.append(png / f"{name}.png")
     return written
+
+
+def check_places(output: Path | None, svg: Path | None, png: Path | None) -> None:
+    """Raise ReportError for a place that `write_report` could not write to, before any work."""
+    if output is not None:
+        check_file("--output", output)
+    for option, folder in (("--svg", svg), ("--png", png)):
+        if folder is not None:
+            check_folder(option, folder)
 
 
 def only_models(found: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:

@@ -112,7 +112,7 @@ def test_nothing_scrolls_sideways_but_a_table_in_its_own_container(
 def test_each_picture_is_there_once_with_letters_one_can_read(opened: Open, width: int) -> None:
     report = opened(width)
     shown = "[...document.querySelectorAll('figure')].map(f => [...f.querySelectorAll('svg')]"
-    assert report.page.evaluate(f"{shown}.filter(s => s.checkVisibility()).length)") == [1] * 6
+    assert report.page.evaluate(f"{shown}.filter(s => s.checkVisibility()).length)") == [1] * 7
     assert min(report.page.evaluate(LETTERS)) >= LEAST_LETTER_PIXELS
 
 

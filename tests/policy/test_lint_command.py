@@ -174,3 +174,13 @@ def test_the_rules_are_listed_with_the_levels_of_a_preset(preset: str):
 def test_unknown_words_are_answered_with_the_known_ones(arguments: tuple[str, ...]):
     done = coldstart(*arguments)
     assert done.returncode == 2 and "is none of" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "just words\n"])
+def test_input_without_any_object_is_no_clean_bill(tmp_path: Path, text: str):
+    file = tmp_path / "empty.yaml"
+    file.write_text(text)
+    for word in (str(file), "-"):
+        done = coldstart("lint", word, stdin=text)
+        assert done.returncode == 2, done.stdout
+        assert done.stderr == f"nothing to judge: no object in {word}; is it empty?\n"

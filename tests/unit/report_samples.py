@@ -62,6 +62,18 @@ BREAK_EVEN = BreakEven(
         Crossing("300 tokens out", 9045, 1.99),
     ),
 )
+BY_SECOND = BreakEven(
+    "qwen3-8b",
+    "requests an hour",
+    Curve("Replicas on g6e.xlarge", ((0, 1.86), (1330, 1.86))),
+    tuple(
+        Curve(name, tuple((x, usd * (1 - math.exp(-x / 50))) for x in range(0, 1331, 30)))
+        for name, usd in (("runpod", 1.91), ("modal", 1.95))
+    ),
+    (Crossing("runpod", 182, 1.86), Crossing("modal", 154, 1.86)),
+    billed="by the second",
+    sources=(("modal, seconds of nvidia-l40s-48gb", "https://modal.com/pricing, 2026-07-01"),),
+)
 
 
 def _ready(seconds: float) -> int:
@@ -84,4 +96,4 @@ SIMULATION = SimulationRun(
     ttft_target_seconds=2.0,
     totals=(("requests", "14,210"), ("GPU-hours", "3.1"), ("cost", "$5.77")),
 )
-EVERYTHING = Pictures((LEVERS,), (CAPACITY,), (WARM,), (BREAK_EVEN,), (SIMULATION,))
+EVERYTHING = Pictures((LEVERS,), (CAPACITY,), (WARM,), (BREAK_EVEN, BY_SECOND), (SIMULATION,))

@@ -12,8 +12,10 @@ import yaml
 from bad_stacks import SMALL, good, with_value
 from typer.testing import CliRunner
 
+from coldstart.capacity.breakeven import Case, GpuBySecond
 from coldstart.catalog import load
 from coldstart.cli.app import app
+from coldstart.cli.breakeven_text import Answer, Offer, SecondOffer, as_data, as_text
 from coldstart.planning import plan_stack
 from coldstart.planning.alternatives import gpu_by_second, replica_usd_per_hour
 from coldstart.spec import load_stack
@@ -98,9 +100,31 @@ def test_a_gpu_by_the_second_is_billed_its_start_and_its_idle_time() -> None:
     assert never[0]["breakEvenRequestsPerSecond"] is None
 
 
+def test_the_platform_that_is_cheapest_at_the_rate_is_taken() -> None:
+    def worker(provider: str, usd: float, idle_seconds: float) -> SecondOffer:
+        return SecondOffer(provider, GpuBySecond(usd, 2.0, 30.0, idle_seconds), "read there")
+
+    case = Case(2.0, 0.1, 0.7, 80, 220, 10.0)
+    offers = (worker("stays", 0.0009, 300.0), worker("leaves", 0.0010, 5.0))
+
+    def answer(rate: float | None) -> Answer:
+        return Answer(((Offer("a", 0.1, 0.7), case),), offers, rate, 0.2, ())
+
+    for rate, provider in ((0.001, "leaves"), (5.0, "stays"), (None, "stays")):
+        found = answer(rate).cheapest_worker
+        assert found is not None
+        assert found.provider == provider
+    least = min(offer.worker.usd_per_hour(0.001, 10.0) for offer in offers)
+    assert f"by second {least:.2f} (leaves)" in as_text(answer(0.001))
+    data_ = as_data(answer(0.001))
+    assert data_["atRate"]["bySecondUsdPerHour"] == least
+    assert [offer["source"] for offer in data_["bySecond"]] == ["read there"] * 2
+
+
 def test_a_stack_gives_the_price_of_a_replica_and_the_platforms_of_its_gpu() -> None:
     found = data(*STACK, *LENGTHS, "--request-seconds", "5")
     assert found["replicaUsdPerHour"] == 1.861
+    assert "https://modal.com/pricing" in found["bySecond"][0]["source"]
     assert [worker["provider"] for worker in found["bySecond"]] == ["modal", "runpod"]
     plan = plan_stack(load_stack(ROOT, "eks-prod"))
     start = plan.models["qwen3-8b"].predicted_startup_seconds
@@ -164,6 +188,14 @@ def test_text_and_data_agree() -> None:
         ("--requests-per-second-capacity", "0", "--requests-per-second-capacity 0 must be a num"),
         ("--requests-per-second", "0", "--requests-per-second 0 must be a number above 0"),
         ("--requests-per-second", "nan", "--requests-per-second nan must be a number above 0"),
+        ("--requests-per-second", "1e308", "1e+308 is out of range; use 1e-09 to 1,000,000,000"),
+        (
+            "--requests-per-second-capacity",
+            "1e-300",
+            "--requests-per-second-capacity 1e-300 is out",
+        ),
+        ("--gpu-usd-per-hour", "1e300", "--gpu-usd-per-hour 1e+300 is out of range"),
+        ("--output-tokens", "inf", "--output-tokens inf must be a number above 0"),
         ("--change", "100", "--change 100 must be above 0 and below 100 percent"),
         ("--gpu-usd-per-second", "1", "--request-seconds is needed beside --gpu-usd-per-second"),
         ("--idle-seconds", "5", "--idle-seconds is about a GPU by the second"),

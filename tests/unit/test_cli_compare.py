@@ -57,6 +57,16 @@ def compare(tmp_path: Path) -> Callable[..., Result]:
     return run
 
 
+def test_the_typical_cost_is_compared_where_both_plans_know_it(compare) -> None:
+    before, after = plan_data(), plan_data()
+    before["cost"]["typicalUsdPerHour"], after["cost"]["typicalUsdPerHour"] = 30.0, 42.5
+    done = compare(before, after, "--fail-over-usd", "12")
+    assert done.exit_code == 1
+    assert "cost typical +$12.50/h" in done.stdout
+    assert "cost typical rises by $12.50/h, more than the allowed $12.00/h" in done.stderr
+    assert "typical" not in compare(plan_data(), after).stdout
+
+
 def test_a_start_that_is_slower_and_a_dearer_hour_are_told_with_their_sign(compare) -> None:
     done = compare(plan_data(), changed(slower_and_dearer))
     assert done.exit_code == 0

@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from coldstart.cli import markdown
 from coldstart.cli.app import app
+from coldstart.cli.markdown import STARTS
 from coldstart.report import summary
+from coldstart.units import format_seconds
 
 PLAN = summary(planned())
 
@@ -29,6 +31,26 @@ def test_the_comment_has_the_models_the_cost_and_folded_decisions() -> None:
     assert lines[-1] == "</details>"
     for decision in PLAN["decisions"]:
         assert any(line.startswith(f"| {decision['path']} | ") for line in lines)
+
+
+def test_each_way_to_start_has_its_percentiles() -> None:
+    lines = markdown.plan(PLAN).splitlines()
+    for name, model in PLAN["models"].items():
+        for key, words in markdown.STARTS.items():
+            shown = [format_seconds(model[key][f"p{share}Seconds"]) for share in (50, 95, 99)]
+            assert f"| {name} | {words} | {' | '.join(shown)} |" in lines
+    (told,) = (line for line in lines if line.startswith("Percentiles are rather too low"))
+    assert told.endswith("for engine image, weights to GPU, weights to local NVMe.")
+    name, model = next(iter(PLAN["models"].items()))
+    every = {key: {**line, "withoutSpread": []} for key, line in model.items() if key in STARTS}
+    assert "too low" not in markdown.plan({**PLAN, "models": {name: {**model, **every}}})
+    assert "p99" not in markdown.plan({**PLAN, "models": {}})
+
+
+def test_the_typical_cost_is_told_where_it_is_known() -> None:
+    known = {**PLAN["cost"], "typicalUsdPerHour": 31.254}
+    assert "/h idle, $31.25/h at mean traffic, $" in markdown.cost_line(known)
+    assert "mean traffic" not in markdown.cost_line(PLAN["cost"])
 
 
 def test_every_row_has_as_many_cells_as_its_head() -> None:

@@ -96,7 +96,8 @@ def test_a_trace_may_come_from_standard_input() -> None:
 
 @pytest.mark.parametrize("shape", ["steady", "day", "burst"])
 def test_a_trace_may_be_made_up_and_its_seed_decides(shape: str) -> None:
-    made = ["--requests-per-second", "0.05", "--peak-requests-per-second", "0.5"]
+    made = ["--requests-per-second", "0.05"]
+    made += [] if shape == "steady" else ["--peak-requests-per-second", "0.5"]
     made += ["--shape", shape, "--duration", "1h", "--json", *SPEED, *TOKENS]
     first, again, other = (run("eks-dev", *made, "--seed", seed) for seed in ("1", "1", "2"))
     assert first.exit_code == 0, first.output
@@ -117,9 +118,20 @@ BAD = [
     ),
     (("eks-dev", *SPEED), "no trace: give --trace FILE, or --requests-per-second"),
     (("eks-dev", *SPEED, *RATE), "--prompt-tokens: not given, and models.qwen3-1-7b.traffic"),
+    (("eks-dev", *SPEED, *RATE, "--trace", "x.csv"), "are two traces; give one of them"),
     *(
-        (("eks-dev", *SPEED, option, "7", "--trace", EXAMPLE), f"{option} 7 is for a trace that is")
-        for option in ("--requests-per-second", "--peak-requests-per-second", *TOKENS[::2])
+        (("eks-dev", *SPEED, *words, "--trace", "x.csv"), f"--trace and {words[0]} are two traces")
+        for words in (
+            ("--prompt-tokens", "5"),
+            ("--output-tokens", "5"),
+            ("--duration", "2h"),
+            ("--shape", "day"),
+            ("--peak-requests-per-second", "2"),
+        )
+    ),
+    (
+        ("eks-dev", *SPEED, *TOKENS, *RATE, "--peak-requests-per-second", "9"),
+        "--peak-requests-per-second is for --shape day and --shape burst",
     ),
     (("eks-dev", *SPEED, "--trace", "no-such.csv"), "no-such.csv: no such file"),
     (("eks-dev", *SPEED, *TOKENS, "--requests-per-second", "-1"), "make no trace"),

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from coldstart.catalog import load
 from coldstart.cli import lint
 from coldstart.cli.app import app
+from coldstart.cli.shared import console
 from coldstart.errors import UserError
 from policies import presets
 from policies.lint import formats
@@ -143,6 +144,51 @@ def test_a_pipe_gets_no_colours(environment: dict[str, str]) -> None:
         assert "\x1b" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("arguments", [("rules",), ("plan", "eks-dev", "--json"), ("--help",)])
+def test_an_answer_that_cannot_be_written_ends_with_2_and_says_so(
+    arguments: tuple[str, ...],
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [ROOT / "bin" / "coldstart", *arguments], stdout=full, stderr=subprocess.PIPE,
+            text=True, timeout=DEADLINE_SECONDS, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "the answer cannot be written: No space left on device\n"
+
+
+def test_a_terminal_that_knows_few_letters_still_gets_an_answer() -> None:
+    done = coldstart("plan", "eks-dev", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert "\\u2588" in done.stdout
+
+
+def test_text_in_brackets_or_colons_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    console().print("a [bold]note[/] of [/] and :smile: ")
+    assert capsys.readouterr().out == "a [bold]note[/] of [/] and :smile: \n"
+
+
+@pytest.mark.parametrize(
+    ("place", "arguments"),
+    [
+        ("coldstart.cli.breakeven_case.answered", ("breakeven",)),
+        ("policies.lint.sources.read", ("lint", ".")),
+        ("policies.presets.levels", ("rules",)),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_an_interrupt_ends_with_130(
+    monkeypatch: pytest.MonkeyPatch, place: str, arguments: tuple[str, ...]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupted)
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exit_code == 130
+    assert done.stderr == "interrupted; nothing was left running\n"
+
+
 def test_the_command_runs_from_any_folder_and_through_a_link(tmp_path: Path) -> None:
     link = tmp_path / "coldstart"
     link.symlink_to(ROOT / "bin" / "coldstart")
@@ -190,6 +236,9 @@ BAD = [
     (("compare", "eks-dev", "eks-dev", "--fail-over-usd", "inf"), "inf is not a limit"),
     (("compare", "eks-dev"), "Missing argument 'STACK_B'"),
     (("models", "Qwen/Qwen3-8"), 'did you mean "Qwen/Qwen3-8B"?'),
+    (("models", ""), "'' is not in the model catalog"),
+    (("gpus", "--model", ""), "'' is not in the model catalog"),
+    (("compare", "/dev/zero", "eks-dev"), "/dev/zero: is larger than 50,000,000 bytes"),
     (("models", "--region", "us-west-3"), 'did you mean "us-west-2"?'),
     (("models", "Qwen/Qwen3-8B", "--file", "x"), "one of the two"),
     (("gpus", "--model", "gpt-oss-120"), 'did you mean "openai/gpt-oss-120b"?'),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,17 @@ from coldstart.capacity.sizing import replicas_for
 from coldstart.capacity.warm import warm_choice
 from coldstart.catalog import Catalog, load
 from coldstart.cli.app import app
-from coldstart.planning import LoadPlan, StackPlan
+from coldstart.planning import LoadPlan, StackPlan, plan_stack
 from coldstart.planning.alternatives import replica_usd_per_hour
 from coldstart.planning.cost import node_usd_per_hour
 from coldstart.planning.levers import levers
 from coldstart.planning.load import warm_costs
 from coldstart.planning.whatif import best_levers
 from coldstart.report.analysis import capacity_of, pictures, surges_of
+from coldstart.report.break_even import by_token_of
 from coldstart.report.series import Pictures
 from coldstart.simulation import simulate
+from coldstart.spec import load_stack
 
 ROOT = Path(__file__).parents[2]
 CATALOG = load()
@@ -203,8 +207,57 @@ def test_without_a_price_neither_warm_capacity_nor_break_even_is_shown() -> None
     assert found.capacity
 
 
-def test_without_a_token_price_no_break_even_is_shown() -> None:
-    assert shown(catalog=dataclasses.replace(CATALOG, token_prices={})).break_even == ()
+def test_a_break_even_is_shown_against_each_kind_of_price_that_is_known() -> None:
+    def kinds(**without: Any) -> list[str]:
+        found = shown(catalog=dataclasses.replace(CATALOG, **without)).break_even
+        return [even.billed for even in found]
+
+    assert kinds() == ["by the token", "by the second"]
+    assert kinds(token_prices={}) == ["by the second"]
+    assert kinds(gpu_second_prices={}) == ["by the token"]
+    assert kinds(token_prices={}, gpu_second_prices={}) == []
+
+
+def test_lines_by_the_second_are_those_of_the_breakeven_command(root: Path) -> None:
+    words = ["--stack", "eks-prod", "--model", NAME, "--root", str(root), "--json"]
+    told = json.loads(CliRunner().invoke(app, ["breakeven", *words]).stdout)
+    plan = plan_stack(load_stack(root, "eks-prod"))
+    _, found = shown(plan).break_even
+    assert [line.name for line in found.serverless] == ["runpod", "modal"]
+    at = {way["provider"]: way["breakEvenRequestsPerSecond"] for way in told["bySecond"]}
+    assert {c.name: c.x for c in found.crossings} == {
+        name: pytest.approx(3600 * rate) for name, rate in at.items()
+    }
+    usd = told["replicaUsdPerHour"]
+    for crossing, line in zip(found.crossings, found.serverless, strict=True):
+        assert dict(line.points)[crossing.x] == pytest.approx(usd)
+        assert line.points[0] == (0.0, 0.0)
+        heights = [y for _, y in line.points]
+        assert heights == sorted(heights)
+        assert line.points[-1][0] == pytest.approx(2 * max(c.x for c in found.crossings))
+    cheapest = told["atRate"]["bySecondUsdPerHour"]
+    assert f"runpod ${cheapest:.2f}" in found.remark
+
+
+def test_gpus_by_the_second_that_are_never_dearer_are_drawn_to_the_peak() -> None:
+    prices = {
+        key: price.model_copy(update={"usd_per_second": price.usd_per_second / 2})
+        for key, price in CATALOG.gpu_second_prices.items()
+    }
+    _, found = shown(catalog=dataclasses.replace(CATALOG, gpu_second_prices=prices)).break_even
+    assert found.crossings == ()
+    assert found.dedicated.points[-1][0] == pytest.approx(1.25 * 9 * 3600)
+    assert {line.points[-1][0] for line in found.serverless} == {found.dedicated.points[-1][0]}
+
+
+def test_every_price_of_a_break_even_is_among_the_sources(root: Path) -> None:
+    code, page = report(root)
+    assert code == 0, page
+    sources = page.partition('id="sources"')[2]
+    assert "novita, tokens of qwen3-8b" in sources
+    assert "modal, seconds of nvidia-l40s-48gb" in sources
+    assert 'href="https://modal.com/pricing"' in sources
+    assert 'id="break-even-by-the-second-qwen3-8b"' in page
 
 
 def dearer(factor: float) -> Catalog:
@@ -222,7 +275,7 @@ def dearer(factor: float) -> Catalog:
 
 
 def test_break_even_lines_are_what_requests_cost_by_the_hour_and_by_the_token() -> None:
-    (found,) = shown().break_even
+    found, _ = shown().break_even
     usd = replica_usd_per_hour(LOADED, NAME, CATALOG)
     assert usd is not None
     capacity = load_of(LOADED).replica.requests_per_second
@@ -240,7 +293,7 @@ def test_break_even_lines_are_what_requests_cost_by_the_hour_and_by_the_token() 
 
 def test_a_crossing_is_where_one_replica_costs_what_its_requests_do() -> None:
     catalog = dearer(5)
-    (found,) = shown(catalog=catalog).break_even
+    found, _ = shown(catalog=catalog).break_even
     usd = replica_usd_per_hour(LOADED, NAME, catalog)
     assert len(found.crossings) == 2
     for crossing, line in zip(found.crossings, found.serverless, strict=True):
@@ -252,7 +305,7 @@ def test_a_crossing_is_where_one_replica_costs_what_its_requests_do() -> None:
 
 def test_no_more_offers_are_drawn_than_lines_can_be_told_apart() -> None:
     big = ("coldstart:models", "qwen3-32b")
-    (found,) = shown(
+    found, _ = shown(
         planned({(*big, "traffic"): {**TRAFFIC, "peakRequestsPerSecond": 3}})
     ).break_even
     offers = CATALOG.token_prices_of("Qwen/Qwen3-32B")
@@ -263,11 +316,24 @@ def test_no_more_offers_are_drawn_than_lines_can_be_told_apart() -> None:
 
 
 def test_both_sides_of_a_further_replica_are_drawn() -> None:
-    (found,) = shown().break_even
+    found, _ = shown().break_even
     capacity = load_of(LOADED).replica.requests_per_second * 3600
     heights = [y for x, y in found.dedicated.points if x == pytest.approx(capacity)]
     assert len(heights) == 2
     assert heights[1] == pytest.approx(2 * heights[0])
+
+
+@pytest.mark.parametrize("capacity", [1.4591, 1.1, 0.1, 2.5538, 7.3])
+def test_the_cost_of_replicas_goes_up_in_steps_and_never_in_a_slope(capacity: float) -> None:
+    load = load_of(LOADED)
+    replica = dataclasses.replace(load.replica, requests_per_second=capacity)
+    load = dataclasses.replace(load, replica=replica, peak_requests_per_second=30 * capacity)
+    found = by_token_of(LOADED, NAME, load, CATALOG)
+    assert found is not None
+    points = found.dedicated.points
+    for (x, y), (next_x, next_y) in pairwise(points):
+        assert y == next_y or next_x == pytest.approx(x, rel=1e-8)
+    assert points[-1][1] == pytest.approx(38 * points[0][1])
 
 
 def test_a_simulation_is_shown_by_interval_with_the_target_of_the_model() -> None:
@@ -285,6 +351,13 @@ def test_a_simulation_is_shown_by_interval_with_the_target_of_the_model() -> Non
     assert run.ttft_target_seconds == 2.0
     assert run.remark == "Sixty requests."
     assert dict(run.totals)["requests"] == "60"
+    assert not [name for name, _ in run.totals if name.startswith("starts on")]
+    started = dataclasses.replace(result, cold_starts={"first": 0, "fresh": 3, "warm": 6})
+    (run,) = shown(simulations={NAME: started}).simulations
+    assert [total for total in run.totals if total[0].startswith("starts on")] == [
+        ("starts on a fresh node", "3"),
+        ("starts on a warm node", "6"),
+    ]
     assert shown(models=["qwen3-32b"], simulations={NAME: result}).simulations == ()
 
 

@@ -108,9 +108,20 @@ def test_a_file_that_is_replaced_is_never_half_written(
 
 def test_a_folder_in_the_place_of_the_page_is_refused(tmp_path: Path) -> None:
     (tmp_path / "page.html").mkdir()
-    with pytest.raises(ReportError, match="is a folder"):
+    with pytest.raises(ReportError, match=r"page\.html cannot be written: Is a directory"):
         write_whole(tmp_path / "page.html", b"new")
+    code, out, error = run("no-such-stack", "--output", str(tmp_path / "page.html"))
+    assert (code, out) == (2, "")
+    assert error.startswith(f"--output: {tmp_path}/page.html is a folder; name a file in it")
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_a_time_without_a_simulation_is_refused(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    code, out, error = run("eks-dev", "--output", str(page), "--starts-at", "2026-03-02T08:00:00Z")
+    assert (code, out) == (2, "")
+    assert error == "--starts-at is of a simulation; give --simulate or --trace too\n"
+    assert not page.exists()
 
 
 def test_a_page_can_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_tables_have_captions_and_their_headings_a_scope(whole: str) -> None:
 
 def test_every_picture_has_its_table_and_its_words(whole: str) -> None:
     figures = re.findall(r"<figure .*?</figure>", whole, re.S)
-    assert len(figures) == 6
+    assert len(figures) == 7
     for figure in figures:
         assert figure.count('role="img"') == 2
         assert figure.count("<figcaption>") == 1
@@ -172,17 +172,40 @@ def test_every_decision_is_on_the_page_with_what_was_turned_down(
             assert other["reason"] in said
 
 
+def test_the_page_tells_the_typical_cost_where_it_is_known(found: dict[str, Any]) -> None:
+    def texts(cost: dict[str, Any]) -> list[str]:
+        return Outline(page({**found, "cost": cost})).texts
+
+    cost = found["cost"]
+    assert "Typical" not in texts(cost)
+    lines = [{**line, "typicalUsdPerHour": 1.5} for line in cost["lines"]]
+    tokens = [{"model": "qwen3-8b", "replicas": 3, "usdPerMillionTokens": 0.2472}]
+    told = texts({**cost, "lines": lines, "typicalUsdPerHour": 31.25, "tokens": tokens})
+    assert "Typical" in told
+    assert told.count("31.25") == 1 and told.count("$31.25") == 1
+    assert told.count("1.50") == len(lines)
+    assert "A million tokens of qwen3-8b cost $0.25 at its mean traffic (replicas: 3)." in told
+
+
+def test_each_way_to_start_has_its_seconds_on_the_card(found: dict[str, Any]) -> None:
+    zero = {**found["models"]["qwen3-8b"]["fromZero"], "totalSeconds": 1234.0}
+    models = {"qwen3-8b": {**found["models"]["qwen3-8b"], "fromZero": zero}}
+    told = Outline(page({**found, "models": models})).texts
+    assert told[told.index("from zero replicas") + 1] == "20\u00a0min\u00a034\u00a0s"
+
+
 def test_every_source_is_on_the_page_once(found: dict[str, Any], whole: str) -> None:
     part = whole[whole.index('<section id="sources"') :]
     said = re.sub(r"<[^>]+>", "", part)
-    sources = {p["source"] for m in found["models"].values() for p in m["coldStart"]["phases"]}
+    lines = ("coldStart", "firstNode", "fromZero", "warmNode", "baseline")
+    sources = {
+        p["source"] for m in found["models"].values() for key in lines for p in m[key]["phases"]
+    }
+    sources |= {line["source"] for line in found["cost"]["lines"]}
+    sources |= {source for even in samples.EVERYTHING.break_even for _, source in even.sources}
     for source in sources:
         assert source.replace("&", "&amp;").replace("'", "&#x27;") in said
-    assert len(re.findall("<dt>", part)) == len(
-        sources
-        | {p["source"] for m in found["models"].values() for p in m["baseline"]["phases"]}
-        | {line["source"] for line in found["cost"]["lines"]}
-    )
+    assert len(re.findall("<dt>", part)) == len(sources)
 
 
 @pytest.mark.parametrize(
