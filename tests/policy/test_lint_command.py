@@ -12,12 +12,25 @@ import pytest
 import yaml
 
 from policies.examples import examples_of
+from policies.lint.formats import FORMATS
 from policies.presets import PRESETS
 from policies.rules import RULES
 
 ROOT = Path(__file__).resolve().parents[2]
 RULE = "kubernetes-pod-require-pinned-gpu-image"
 DEADLINE_SECONDS = 60
+OPEN = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: a, namespace: n}
+spec:
+  template:
+    spec:
+      containers:
+        - name: engine
+          readinessProbe: {httpGet: {path: /, port: 80}, initialDelaySeconds: $DELAY}
+          resources: {limits: {nvidia.com/gpu: 1}}
+"""
 
 
 def coldstart(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -67,6 +80,18 @@ def test_a_file_that_cannot_be_read_ends_with_2_and_the_rest_is_judged(
     assert done.returncode == 2
     assert "cannot be checked" in done.stdout and RULE in done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("written", FORMATS)
+def test_a_rule_with_options_that_is_undecided_is_told(tmp_path: Path, written: str):
+    file = tmp_path / "open.yaml"
+    file.write_text(OPEN)
+    config = tmp_path / "c.yaml"
+    config.write_text("all: disabled\nkubernetes-pod-forbid-initial-delay: mandatory\n")
+    done = coldstart("lint", file, "--config", config, "--format", written)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "readinessProbe.initialDelaySeconds" in done.stdout
+    assert coldstart("lint", file, "--config", config, "--strict").returncode == 1
 
 
 def test_warnings_fail_only_when_asked(tmp_path: Path, bad: Path):
@@ -149,18 +174,6 @@ def test_sarif_names_rule_place_and_accepted_findings(tmp_path: Path, only: Path
     assert result["ruleId"] in ids and len(set(ids)) == len(RULES)
 
 
-OPEN = """
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: a, namespace: n}
-spec:
-  template:
-    spec:
-      containers:
-        - name: engine
-          readinessProbe: {httpGet: {path: /, port: 80}, initialDelaySeconds: $DELAY}
-          resources: {limits: {nvidia.com/gpu: 1}}
-"""
 NEEDED = {
     "sarifLog": ("version", "runs"),
     "run": ("tool", "results"),
