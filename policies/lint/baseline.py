@@ -52,7 +52,7 @@ def read(file: Path) -> tuple[Accepted, ...]:
     entries = content.get("accepted") if isinstance(content, Mapping) else None
     if not isinstance(entries, list):
         raise SettingsError(f"{file}: a mapping with the list `accepted` is expected")
-    mistakes: list[str] = []
+    mistakes = [f"{file}: {key}: there is no such field" for key in content if key != "accepted"]
     found = [_entry(f"{file}: accepted[{i}]", entry, mistakes) for i, entry in enumerate(entries)]
     if mistakes:
         raise SettingsError("\n".join(mistakes))

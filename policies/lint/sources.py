@@ -83,7 +83,8 @@ def _stack(path: str, standard_input: BinaryIO) -> Stack:
         _take(stack, "<stdin>", lambda: standard_input.read(MAX_FILE_BYTES + 1))
         return stack
     given = Path(path)
-    if not given.exists():
+    # An unset variable of a script would have the working folder judged in its place.
+    if not path or not given.exists():
         stack.problems.append(Problem(path, 1, "there is no such file or folder"))
         return stack
     if not given.is_dir():

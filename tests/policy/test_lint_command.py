@@ -161,6 +161,13 @@ def test_wrong_settings_are_refused_before_anything_is_read(
     assert "Traceback" not in done.stderr
 
 
+def test_a_field_that_a_baseline_does_not_have_is_refused(tmp_path: Path, bad: Path):
+    file = _baseline(tmp_path, expires="2999-01-01")
+    file.write_text(file.read_text() + "acepted: []\n")
+    done = coldstart("lint", bad, "--baseline", file)
+    assert done.returncode == 2 and "acepted: there is no such field" in done.stderr
+
+
 def test_sarif_names_rule_place_and_accepted_findings(tmp_path: Path, only: Path, bad: Path):
     valid = _baseline(tmp_path, expires="2999-01-01")
     done = coldstart("lint", bad, "--config", only, "--baseline", valid, "--format", "sarif")

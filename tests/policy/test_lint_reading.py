@@ -248,8 +248,9 @@ def test_a_file_over_the_limit_is_named_with_the_limit_and_not_kept_in_memory(
 
 
 def test_a_missing_path_and_a_folder_with_nothing_to_read_are_problems(tmp_path: Path):
-    missing, empty = _read(tmp_path / "none", tmp_path)
+    missing, unset, empty = _read(tmp_path / "none", "", tmp_path)
     assert "no such file" in missing.problems[0].message
+    assert "no such file" in unset.problems[0].message and unset.files == 0
     assert "no .yaml" in empty.problems[0].message
 
 
