@@ -52,7 +52,7 @@ def read(file: Path) -> tuple[Accepted, ...]:
     entries = content.get("accepted") if isinstance(content, Mapping) else None
     if not isinstance(entries, list):
         raise SettingsError(f"{file}: a mapping with the list `accepted` is expected")
-    mistakes: list[str] = []
+    mistakes = [f"{file}: {key}: there is no such field" for key in content if key != "accepted"]
     found = [_entry(f"{file}: accepted[{i}]", entry, mistakes) for i, entry in enumerate(entries)]
     if mistakes:
         raise SettingsError("\n".join(mistakes))
@@ -85,12 +85,14 @@ def split(
 ) -> Split:
     """Part what is still accepted from what is open on a day."""
     valid = [entry for entry in baseline if entry.expires >= today]
-    accepted = [item for item in violations if any(entry.covers(item) for entry in valid)]
+    left: list[Violation] = []
+    accepted: list[Violation] = []
+    for item in violations:
+        (accepted if any(entry.covers(item) for entry in valid) else left).append(item)
     notes: list[str] = []
     for entry in baseline:
         if entry not in valid:
             notes.append(f"{entry.rule} of {entry.resource}: accepted until {entry.expires}, over")
         elif not any(entry.covers(item) for item in violations):
             notes.append(f"{entry.rule} of {entry.resource}: nothing to accept, remove the entry")
-    left = [item for item in violations if item not in accepted]
     return Split(tuple(left), tuple(accepted), tuple(notes))

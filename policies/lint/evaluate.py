@@ -66,7 +66,8 @@ def evaluate(stacks: Sequence[Stack], settings: Settings) -> Report:
     violations.sort(key=lambda item: (item.place.path, item.place.line, item.rule.code))
     return Report(
         tuple(violations),
-        tuple(dict.fromkeys(undecided)),
+        # A rule with options has no hash.
+        tuple({(item.rule.name, item.place, item.field): item for item in undecided}.values()),
         tuple(problem for stack in stacks for problem in stack.problems),
         sum(stack.files for stack in stacks),
         sum(len(stack.resources) for stack in stacks),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from policies.lint.baseline import Split
-from policies.lint.evaluate import Report, Violation
+from policies.lint.evaluate import Report, Undecided, Violation
 from policies.rule import Rule
 from policies.rules import RULES
 
@@ -26,8 +28,8 @@ def text(report: Report, split: Split) -> str:
             f"    {item.message}",
         ]
     lines += [
-        f"{item.place.path}:{item.place.line}: undecided: {item.field} is known only after"
-        f" deployment [{item.rule.code} {item.rule.name}]"
+        f"{item.place.path}:{item.place.line}: undecided: {_open(item)}"
+        f" [{item.rule.code} {item.rule.name}]"
         for item in report.undecided
     ]
     lines += [
@@ -35,7 +37,7 @@ def text(report: Report, split: Split) -> str:
     ]
     lines += [f"baseline: {note}" for note in split.notes]
     lines.append(_sums(report, split))
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(_printable, lines)) + "\n"
 
 
 def as_json(report: Report, split: Split) -> str:
@@ -71,6 +73,17 @@ def sarif(report: Report, split: Split) -> str:
         }
         for item in report.problems
     ]
+    # Not results: code scanning would show each as an alert.
+    notifications += [
+        {
+            "level": "note",
+            "message": {"text": _open(item)},
+            "associatedRule": {"id": item.rule.code},
+            "locations": [_location(item.place.path, item.place.line)],
+        }
+        for item in report.undecided
+    ]
+    notifications += [{"level": "note", "message": {"text": note}} for note in split.notes]
     run = {
         "tool": {"driver": {"name": "coldstart", "rules": [_sarif_rule(rule) for rule in RULES]}},
         "results": results,
@@ -98,9 +111,16 @@ def github(report: Report, split: Split) -> str:
         for item in split.open
     ]
     lines += [
+        _annotation(
+            "notice", item.place.path, item.place.line, f"{item.rule.code} undecided", _open(item)
+        )
+        for item in report.undecided
+    ]
+    lines += [
         _annotation("error", item.path, item.line, "cannot be checked", item.message)
         for item in report.problems
     ]
+    lines += [f"::notice title=baseline::{_escaped(note)}" for note in split.notes]
     return "\n".join([*lines, _sums(report, split)]) + "\n"
 
 
@@ -152,7 +172,7 @@ def _sarif_rule(rule: Rule) -> dict[str, Any]:
         "help": {"text": f"{rule.reason} {rule.remediation}"},
         "helpUri": rule.links[0],
         "defaultConfiguration": {"level": _WORDS.get(rule.level, "none")},
-        "properties": {"tags": [rule.concern, *rule.tags, *rule.frameworks]},
+        "properties": {"tags": [*dict.fromkeys((rule.concern, *rule.tags, *rule.frameworks))]},
     }
 
 
@@ -169,20 +189,36 @@ def _result(item: Violation, suppression: str | None) -> dict[str, Any]:
 
 
 def _location(path: str, line: int) -> dict[str, Any]:
+    file, here = Path(path), Path.cwd()
+    # What lies in the working folder is named from there, as a repository's files are.
+    inside = file.relative_to(here).as_posix() if file.is_relative_to(here) else path
+    uri = file.as_uri() if Path(inside).is_absolute() else quote(inside)
     return {
-        "physicalLocation": {
-            "artifactLocation": {"uri": path.removeprefix("/")},
-            "region": {"startLine": line},
-        }
+        "physicalLocation": {"artifactLocation": {"uri": uri}, "region": {"startLine": line}},
     }
 
 
-def _annotation(word: str, path: str, line: int, title: str, message: str) -> str:
-    def escaped(value: str, also: str = "") -> str:
-        value = value.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-        for character in also:
-            value = value.replace(character, f"%{ord(character):02X}")
-        return value
+def _open(item: Undecided) -> str:
+    return f"{item.field} is known only after deployment"
 
-    place = f"file={escaped(path, ':,')},line={line},title={escaped(title, ':,')}"
-    return f"::{word} {place}::{escaped(message)}"
+
+def _printable(line: str) -> str:
+    """One line, in which names from a manifest neither start another nor steer a terminal."""
+    if line.isprintable():
+        return line
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in line
+    )
+
+
+def _annotation(word: str, path: str, line: int, title: str, message: str) -> str:
+    place = f"file={_escaped(path, ':,')},line={line},title={_escaped(title, ':,')}"
+    return f"::{word} {place}::{_escaped(message)}"
+
+
+def _escaped(value: str, also: str = "") -> str:
+    value = value.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    for character in also:
+        value = value.replace(character, f"%{ord(character):02X}")
+    return value

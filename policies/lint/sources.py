@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ _MAX_FILES = 100_000
 # Every Kubernetes object has the first, Pulumi's JSON one of the others; a key written with escapes
 # may be any of them. Other files of a folder (settings of tools, data) are not for this reader.
 _MARKS = (b"apiVersion", b'"steps"', b'"deployment"', b"\\u00", b"\\x")
+# Text of two or four bytes a character hides every mark; reading it says that it is not UTF-8.
+_OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,8 @@ def _stack(path: str, standard_input: BinaryIO) -> Stack:
         _take(stack, "<stdin>", lambda: standard_input.read(MAX_FILE_BYTES + 1))
         return stack
     given = Path(path)
-    if not given.exists():
+    # An unset variable of a script would have the working folder judged in its place.
+    if not path or not given.exists():
         stack.problems.append(Problem(path, 1, "there is no such file or folder"))
         return stack
     if not given.is_dir():
@@ -108,8 +112,10 @@ def _files(given: Path) -> Iterator[Path]:
     for folder, below, names in os.walk(given):
         below[:] = sorted(name for name in below if not name.startswith("."))
         for name in sorted(names):
-            if Path(name).suffix in _SUFFIXES or name in KUSTOMIZATION_NAMES:
-                yield Path(folder) / name
+            file = Path(folder) / name
+            # Whoever opens a pipe waits for somebody to write.
+            if (file.suffix in _SUFFIXES or name in KUSTOMIZATION_NAMES) and not file.is_fifo():
+                yield file
 
 
 def _bytes(file: Path) -> bytes:
@@ -124,10 +130,13 @@ def _take(
     text = ""
     try:
         raw = read_bytes()
-        if marked and not any(mark in raw for mark in _MARKS):
+        if marked and not (raw.startswith(_OTHER_ENCODINGS) or any(mark in raw for mark in _MARKS)):
             return
         stack.files += 1
         text = decoded(raw)
+        if not marked and not text.strip():
+            # What a command before a pipe leaves when it fails.
+            stack.problems.append(Problem(path, 1, "empty; see what was to write it"))
         has_placeholders = placeholders.may_be_in(text)
         for document in documents(text):
             for resource in _resources(document, has_placeholders=has_placeholders):

@@ -13,8 +13,13 @@ import yaml
 
 # A rendered kube-prometheus-stack with its definitions, the largest common chart, is under 5 MB.
 MAX_FILE_BYTES = 16 * 1024 * 1024
-# Nodes after every alias is written out; the definitions above have about 200,000.
-MAX_NODES = 2_000_000
+# Values of one file as it is written; the definitions above have about 200,000. A million take some
+# 350 MB while they are read.
+MAX_NODES = 1_000_000
+# Values after every alias is written out, per written one and beside them: what is kept of a file
+# stays in proportion to its text, however many files there are.
+_UNFOLDED_PER_NODE = 20
+_UNFOLDED_BESIDE = 1_000
 # The deepest definition of a common operator nests 40 levels; the C parser ends the whole process
 # somewhere beyond 10,000.
 MAX_DEPTH = 200
@@ -72,12 +77,13 @@ def documents(text: str) -> Iterator[Document]:
     Raises DocumentError at the first that cannot be read; those before it have been given.
     """
     loader = _Loader(text)
+    line = 1
     try:
-        _check_depth(text)
+        sizes = _Sizes(_UNFOLDED_BESIDE + _UNFOLDED_PER_NODE * _written_nodes(text))
         while loader.check_node():
             node = loader.get_node()
             line = node.start_mark.line + 1
-            _Sizes().of(node)
+            sizes.take(node)
             yield Document(_plain(loader.construct_document(node)), line)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -85,18 +91,33 @@ def documents(text: str) -> Iterator[Document]:
         raise DocumentError(f"not valid YAML: {said}", mark.line + 1 if mark else 1) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise DocumentError(f"not valid YAML: {error.reason} is not allowed", line) from None
-    except (ValueError, OverflowError) as error:
-        raise DocumentError(f"not valid YAML: {error}") from None
+        code = error.character if isinstance(error.character, int) else ord(error.character)
+        raise DocumentError(
+            f"not valid YAML: character U+{code:04X} is not allowed", line
+        ) from None
+    except (ValueError, OverflowError):
+        # Python's own words speak of its settings.
+        message = "a number, or a date, that nothing can hold; write it as text in quotes"
+        raise DocumentError(message, line) from None
     finally:
         loader.dispose()
 
 
-def _check_depth(text: str) -> None:
-    """Raise DocumentError for nesting that would end the process while the tree is built."""
-    depth = 0
+def _written_nodes(text: str) -> int:
+    """Values of a text, aliases counted as one each.
+
+    Raises DocumentError for more than can be held, and for nesting that would end the process
+    while the tree is built.
+    """
+    depth = count = 0
     try:
         for event in yaml.parse(text, _Loader):
+            count += isinstance(event, yaml.NodeEvent)
+            if count > MAX_NODES:
+                line = event.start_mark.line + 1
+                raise DocumentError(
+                    f"more than {MAX_NODES:,} values; split it into several files", line
+                )
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
                 if depth > MAX_DEPTH:
@@ -106,35 +127,55 @@ def _check_depth(text: str) -> None:
                 depth -= 1
     except yaml.YAMLError:
         # Said, with its place, when the documents before it have been given.
-        return
+        pass
+    return count
 
 
 class _Sizes:
-    """Counts nodes with aliases written out, without writing them out."""
+    """Counts the nodes of a file with aliases written out, without writing them out."""
 
-    def __init__(self) -> None:
-        self._known: dict[int, int] = {}
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = 0
+        self._known: dict[int, tuple[int, int]] = {}
         self._open: set[int] = set()
 
-    def of(self, node: yaml.Node) -> int:
-        """Nodes under `node`, itself included.
+    def take(self, document: yaml.Node) -> None:
+        """Count a document in.
 
-        Raises DocumentError over the limit, and for an anchor inside itself.
+        Raises DocumentError over the limits of values and depth, and for an anchor inside itself.
         """
+        # Nodes of the document before are gone, their identities may belong to others.
+        self._known.clear()
+        self._taken += self._of(document, 1)[0]
+        self._refuse_over(self._taken, document)
+
+    def _of(self, node: yaml.Node, level: int) -> tuple[int, int]:
+        """Nodes and levels under `node`, itself included."""
         if isinstance(node, yaml.ScalarNode):
-            return 1
+            return 1, 1
         key = id(node)
         if key in self._open:
             raise DocumentError("an anchor contains itself", node.start_mark.line + 1)
         if key not in self._known:
             self._open.add(key)
-            self._known[key] = 1 + sum(self.of(child) for child in _children(node))
+            below = [self._of(child, level + 1) for child in _children(node)]
             self._open.remove(key)
-        if self._known[key] > MAX_NODES:
-            raise DocumentError(
-                f"aliases unfold to more than {MAX_NODES:,} values", node.start_mark.line + 1
+            self._known[key] = (
+                1 + sum(nodes for nodes, _ in below),
+                1 + max((levels for _, levels in below), default=0),
             )
-        return self._known[key]
+        nodes, levels = self._known[key]
+        self._refuse_over(nodes, node)
+        if level + levels > MAX_DEPTH + 2:
+            message = f"nested deeper than {MAX_DEPTH} levels by its aliases"
+            raise DocumentError(message, node.start_mark.line + 1)
+        return nodes, levels
+
+    def _refuse_over(self, nodes: int, node: yaml.Node) -> None:
+        if nodes > self._most:
+            message = f"aliases unfold to more than {self._most:,} values"
+            raise DocumentError(message, node.start_mark.line + 1)
 
 
 def _children(node: yaml.Node) -> Iterator[yaml.Node]:

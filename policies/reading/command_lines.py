@@ -20,7 +20,7 @@ _SHELLS = frozenset({"sh", "bash", "ash", "dash", "zsh", "ksh"})
 _MAX_SCRIPT_CHARACTERS = 50_000
 _KUBERNETES_REFERENCE = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
 _SHELL_REFERENCE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))")
-_COMMENT_LINE = re.compile(r"^\s*#.*$", re.MULTILINE)
+_COMMENT_LINE = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 _JOINED_LINES = re.compile(r"\\\r?\n")
 # Where one command of a script ends: a new line or an operator outside of quotes.
 _QUOTED_OR_END = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|(&&|\|\||[;\n|&])")
@@ -111,8 +111,12 @@ def _split(script: str) -> Iterator[str]:
 
 def _expanded(text: str, reference: re.Pattern[str], variables: Mapping[str, Any]) -> str:
     def value(match: re.Match[str]) -> str:
-        name = next(group for group in match.groups() if group)
-        stated = known(variables.get(name))
+        stated = known(variables.get(match[match.lastindex or 0]))
         return match[0] if stated is None or not isinstance(stated, str) else stated
 
-    return reference.sub(value, text) if "$" in text else text
+    if "$" not in text:
+        return text
+    # A variable of a megabyte, named a thousand times, fills the memory of any machine.
+    if sum(len(value(match)) for match in reference.finditer(text)) > _MAX_SCRIPT_CHARACTERS:
+        return text
+    return reference.sub(value, text)

@@ -89,6 +89,7 @@ RULES: tuple[Rule, ...] = (
     images_prepared.FORBID_CONTAINERD_CHANGE,
     images_endpoints.REQUIRE_IMAGE_ENDPOINTS,
     images_prepared.FORBID_MULTI_GPU_SNAPSHOT,
+    images_prepared.FORBID_SNAPSHOT_OF_ENV_SECRETS,
     weights_loading.REQUIRE_EAGER_LOADING,
     weights_loading.FORBID_SERIAL_PREFETCH,
     scaling.FORBID_SINGLE_NODE_VOLUME,

@@ -34,7 +34,7 @@ _OWN_KINDS = ("emptyDir", "ephemeral", "configMap", "secret", "projected", "down
 _CACHE_NAME = re.compile(
     r"(?:compil|torch|inductor|vllm|kernel)[a-z]*[-_]?(?:compile[-_]?)?cache", re.IGNORECASE
 )
-_CACHE_PATH = re.compile(r"/\.cache/vllm$|torch_compile_cache|torchinductor")
+_CACHE_PATH = re.compile(r"/\.cache(?:/vllm)?$|torch_compile_cache|torchinductor")
 
 
 def _judge_over_streamer(resource: Resource, _: Settings) -> Iterator[str]:

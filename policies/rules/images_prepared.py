@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -81,30 +81,60 @@ def _change(script: str) -> str:
 
 
 def _judge_multi_gpu(resources: Sequence[Resource], _: Settings) -> Iterator[Finding]:
+    yield from _judge_selected(resources, _large_pods, _multi_gpu)
+
+
+def _judge_env_secrets(resources: Sequence[Resource], _: Settings) -> Iterator[Finding]:
+    yield from _judge_selected(resources, _pods_with_secrets, _env_secrets)
+
+
+def _judge_selected(
+    resources: Sequence[Resource],
+    wrong_pods: Callable[[Resource], Iterator[tuple[Pod, str]]],
+    message: Callable[[Resource, str], str],
+) -> Iterator[Finding]:
     policies = [
         item for item in resources if item.kind == "PodSnapshotPolicy" and item.group == _SNAPSHOTS
     ]
     if not policies:
         return
-    large, undecided = gather(resources, _large_pods)
+    wrong, undecided = gather(resources, wrong_pods)
 
     def judge(policy: Resource) -> Iterator[Finding]:
-        selected = [
-            f"{pod.owner.name} ({count} GPUs)" for pod, count in large if _selects(policy, pod)
-        ]
+        selected = [f"{pod.owner.name} ({what})" for pod, what in wrong if _selects(policy, pod)]
         if selected:
-            yield Finding(policy, _multi_gpu(policy, selected))
+            yield Finding(policy, message(policy, ", ".join(selected)))
         if undecided:
             raise NotYetKnown(*undecided)
 
     yield from judge_each(policies, judge)
 
 
-def _large_pods(resource: Resource) -> Iterator[tuple[Pod, int]]:
+def _large_pods(resource: Resource) -> Iterator[tuple[Pod, str]]:
     for pod in pods_of(resource):
         gpus = sum(map(_gpus, pod.containers(with_init=False)), Decimal(0))
         if gpus > 1:
-            yield pod, int(gpus)
+            yield pod, f"{int(gpus)} GPUs"
+
+
+def _pods_with_secrets(resource: Resource) -> Iterator[tuple[Pod, str]]:
+    for pod in pods_of(resource):
+        names = [
+            name
+            for container in pod.containers(with_init=False)
+            for name in _secrets_in_variables(container.spec)
+        ]
+        if names:
+            yield pod, ", ".join(dict.fromkeys(names))
+
+
+def _secrets_in_variables(container: Mapping[str, Any]) -> Iterator[str]:
+    for entry in list_at(container, "env"):
+        if at(entry, "valueFrom", "secretKeyRef") is not None:
+            yield f"variable {text_at(entry, 'name', default='unnamed')}"
+    for source in list_at(container, "envFrom"):
+        if at(source, "secretRef") is not None:
+            yield f"secret {text_at(source, 'secretRef', 'name', default='unnamed')}"
 
 
 def _gpus(container: Any) -> Decimal:
@@ -137,12 +167,22 @@ def _holds(condition: Requirement, labels: Mapping[str, Any]) -> bool:
     return condition.allows(str(known(labels[condition.key])))
 
 
-def _multi_gpu(policy: Resource, selected: Sequence[str]) -> str:
+def _multi_gpu(policy: Resource, selected: str) -> str:
     return (
-        f"spec.selector of PodSnapshotPolicy {policy.object_name} takes in {', '.join(selected)}. "
+        f"spec.selector of PodSnapshotPolicy {policy.object_name} takes in {selected}. "
         "A snapshot of several GPUs needs a barrier across the ranks that the launchers do not "
         "have, so the checkpoint hangs or the restored ranks wait for one another. Narrow it to "
         "pods with one GPU; a compile cache and streamed weights start larger models faster."
+    )
+
+
+def _env_secrets(policy: Resource, selected: str) -> str:
+    return (
+        f"spec.selector of PodSnapshotPolicy {policy.object_name} takes in pods with secrets in "
+        f"their environment: {selected}. The environment is part of the snapshot: the secret lies "
+        "in its bucket as text, and every restored pod has the value of that day, also after the "
+        "secret was changed. Mount the secret as a file that is read after the restore, or narrow "
+        "the selector."
     )
 
 
@@ -185,4 +225,25 @@ FORBID_MULTI_GPU_SNAPSHOT = StackRule(
     level="advisory",
     development="advisory",
     judge=_judge_multi_gpu,
+)
+
+FORBID_SNAPSHOT_OF_ENV_SECRETS = StackRule(
+    code="CS207",
+    name="kubernetes-podsnapshot-forbid-env-secrets",
+    concern="images",
+    title="No secret is frozen in a snapshot",
+    description="A PodSnapshotPolicy of GKE must not select pods that take secrets as environment "
+    "variables.",
+    severity="medium",
+    tags=("gke", "cold-start", "security"),
+    remediation="Mount the secret as a file and read it after the restore, or leave such pods out "
+    "of the policy's selector.",
+    reason="A snapshot holds the process with its environment, as it was when it was taken.",
+    links=(
+        "https://github.com/llm-d/llm-d/pull/2489",
+        "https://cloud.google.com/kubernetes-engine/docs/concepts/pod-snapshots",
+    ),
+    level="advisory",
+    development="advisory",
+    judge=_judge_env_secrets,
 )

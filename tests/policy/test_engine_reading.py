@@ -122,3 +122,17 @@ def test_every_name_that_is_gone_says_since_when_and_what_instead(kind: str):
     assert len(removed(kind)) >= 3
     for item in removed(kind).values():
         assert item.gone > (0, 5) and item.instead and not re.search(r"[.\s]$", item.instead)
+
+
+def test_a_variable_that_would_fill_the_memory_stays_a_reference():
+    long = {"name": "LONG", "value": "x" * 1_000}
+    assert _one(command=["vllm", "serve", "$(LONG)"], env=[long]).model == "x" * 1_000
+    often = _one(
+        command=["vllm", "serve", "/m", "--served-model-name", "$(LONG)" * 100], env=[long]
+    )
+    assert often.value("served-model-name") == "$(LONG)" * 100
+
+
+def test_empty_lines_of_a_script_take_no_comment_with_them():
+    script = "\n" * 20 + "  # don't\n\n\tvllm serve /m  # 'x\n"
+    assert _one(command=["sh", "-c", script]).model == "/m"

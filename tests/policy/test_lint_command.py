@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,25 @@ import pytest
 import yaml
 
 from policies.examples import examples_of
+from policies.lint.formats import FORMATS
 from policies.presets import PRESETS
 from policies.rules import RULES
 
 ROOT = Path(__file__).resolve().parents[2]
 RULE = "kubernetes-pod-require-pinned-gpu-image"
 DEADLINE_SECONDS = 60
+OPEN = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: a, namespace: n}
+spec:
+  template:
+    spec:
+      containers:
+        - name: engine
+          readinessProbe: {httpGet: {path: /, port: 80}, initialDelaySeconds: $DELAY}
+          resources: {limits: {nvidia.com/gpu: 1}}
+"""
 
 
 def coldstart(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -66,6 +80,18 @@ def test_a_file_that_cannot_be_read_ends_with_2_and_the_rest_is_judged(
     assert done.returncode == 2
     assert "cannot be checked" in done.stdout and RULE in done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("written", FORMATS)
+def test_a_rule_with_options_that_is_undecided_is_told(tmp_path: Path, written: str):
+    file = tmp_path / "open.yaml"
+    file.write_text(OPEN)
+    config = tmp_path / "c.yaml"
+    config.write_text("all: disabled\nkubernetes-pod-forbid-initial-delay: mandatory\n")
+    done = coldstart("lint", file, "--config", config, "--format", written)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "readinessProbe.initialDelaySeconds" in done.stdout
+    assert coldstart("lint", file, "--config", config, "--strict").returncode == 1
 
 
 def test_warnings_fail_only_when_asked(tmp_path: Path, bad: Path):
@@ -135,6 +161,13 @@ def test_wrong_settings_are_refused_before_anything_is_read(
     assert "Traceback" not in done.stderr
 
 
+def test_a_field_that_a_baseline_does_not_have_is_refused(tmp_path: Path, bad: Path):
+    file = _baseline(tmp_path, expires="2999-01-01")
+    file.write_text(file.read_text() + "acepted: []\n")
+    done = coldstart("lint", bad, "--baseline", file)
+    assert done.returncode == 2 and "acepted: there is no such field" in done.stderr
+
+
 def test_sarif_names_rule_place_and_accepted_findings(tmp_path: Path, only: Path, bad: Path):
     valid = _baseline(tmp_path, expires="2999-01-01")
     done = coldstart("lint", bad, "--config", only, "--baseline", valid, "--format", "sarif")
@@ -146,6 +179,91 @@ def test_sarif_names_rule_place_and_accepted_findings(tmp_path: Path, only: Path
     assert place["region"] == {"startLine": 1}
     ids = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
     assert result["ruleId"] in ids and len(set(ids)) == len(RULES)
+
+
+NEEDED = {
+    "sarifLog": ("version", "runs"),
+    "run": ("tool", "results"),
+    "rule": ("id", "shortDescription", "helpUri"),
+    "result": ("ruleId", "message", "locations", "level"),
+    "notification": ("message", "level"),
+}
+"""What SARIF 2.1.0 requires, and what code scanning needs beside it."""
+URI_REFERENCE = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-F]{2})+")
+
+
+def test_sarif_has_the_required_fields_and_only_what_its_schema_allows(tmp_path: Path):
+    folder = tmp_path / "a folder, <odd>"
+    folder.mkdir()
+    violation = examples_of(RULE).documents_after(examples_of(RULE).violations[0])
+    (folder / "bad.yaml").write_text(yaml.safe_dump_all(violation))
+    (folder / "broken.yaml").write_text("apiVersion: [")
+    (folder / "open.yaml").write_text(OPEN)
+    config = tmp_path / "c.yaml"
+    config.write_text("all: mandatory\n")
+    done = coldstart("lint", folder, "-", "--config", config, "--format", "sarif", stdin="a: [")
+    assert done.returncode == 2
+    content = json.loads(done.stdout)
+    run = content["runs"][0]
+    rules = run["tool"]["driver"]["rules"]
+    told = run["invocations"][0]["toolExecutionNotifications"]
+    for kind, items in {
+        "sarifLog": [content],
+        "run": [run],
+        "rule": rules,
+        "result": run["results"],
+        "notification": told,
+    }.items():
+        assert items and all(set(NEEDED[kind]) <= set(item) for item in items), kind
+    for item in (*run["results"], *told):
+        for location in item["locations"]:
+            place = location["physicalLocation"]
+            assert URI_REFERENCE.fullmatch(place["artifactLocation"]["uri"])
+            assert place["region"]["startLine"] >= 1
+    for rule in rules:
+        tags = rule["properties"]["tags"]
+        assert len(set(tags)) == len(tags)
+    assert any("known only after deployment" in item["message"]["text"] for item in told)
+
+
+def test_sarif_names_files_of_the_working_folder_from_there(only: Path):
+    files = [
+        item["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+        for path in ("tests/policy/missing.yaml", ROOT / "tests/policy/missing.yaml")
+        for item in json.loads(
+            coldstart("lint", path, "--config", only, "--format", "sarif").stdout
+        )["runs"][0]["invocations"][0]["toolExecutionNotifications"]
+    ]
+    assert files == ["tests/policy/missing.yaml"] * 2
+
+
+def test_names_of_a_manifest_neither_start_a_line_nor_steer_a_terminal(tmp_path: Path):
+    examples = examples_of(RULE)
+    documents = examples.documents_after(examples.violations[0])
+    documents[0]["metadata"]["name"] = "x\n::error::100%, y\x1b[31m"
+    file = tmp_path / "bad.yaml"
+    file.write_text(json.dumps(documents[0]))
+    config = tmp_path / "c.yaml"
+    config.write_text(f"all: disabled\n{RULE}: mandatory\n")
+    said = coldstart("lint", file, "--config", config).stdout
+    assert "\x1b" not in said and "\n::error" not in said and "x\\n::error::100%, y" in said
+    marked = coldstart("lint", file, "--config", config, "--format", "github").stdout
+    assert marked.count("\n::error") == 0 and "x%0A::error::100%25, y" in marked
+
+
+def test_github_is_told_what_is_open_and_what_the_baseline_no_longer_does(
+    tmp_path: Path, bad: Path
+):
+    config = tmp_path / "c.yaml"
+    rule = "kubernetes-pod-forbid-initial-delay"
+    config.write_text(f"all: disabled\n{rule}: mandatory\n")
+    bad.write_text(OPEN)
+    over = _baseline(tmp_path, expires="2020-01-01")
+    done = coldstart(
+        "lint", bad, "--config", config, "--baseline", over, "--format", "github"
+    ).stdout
+    assert "::notice file=" in done and "known only after deployment" in done
+    assert "::notice title=baseline::" in done and "accepted until 2020-01-01, over" in done
 
 
 def test_json_and_github_say_the_same_findings(only: Path, bad: Path):

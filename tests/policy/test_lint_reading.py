@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -73,7 +75,7 @@ def test_standard_input_is_read_once_and_named(tmp_path: Path):
 
 BROKEN = [
     ("a: [\n", 2, "not valid YAML"),
-    ("a: \x00", 1, "not valid YAML"),
+    ("a: \x00", 1, "character U+0000 is not allowed"),
     (b"a: \xff\n", 1, "is not UTF-8"),
     (b"# \xc3\xa4\nb: \xe4\n", 2, "is not UTF-8"),
     ("a: &x [*x]\n", 1, "an anchor contains itself"),
@@ -84,6 +86,9 @@ BROKEN = [
     ("a: !!python/object/apply:os.system [x]\n", 1, "not valid YAML"),
     ("a: 1\na\n", 3, "not valid YAML"),
     ("? [a]\n: b\n", 1, "not valid YAML"),
+    (f"a: 1\n---\nb: {'9' * 5_000}\n", 3, "a number"),
+    ("", 1, "empty"),
+    ("\n \n", 1, "empty"),
 ]
 
 
@@ -188,6 +193,50 @@ def test_aliases_that_unfold_without_end_are_refused_unfolded_ones_are_not(tmp_p
     assert _one(tmp_path, "\n".join(levels[:3])).problems == []
 
 
+def test_aliases_that_nest_are_as_deep_as_the_tree_they_stand_for(tmp_path: Path):
+    def nested(levels: int) -> str:
+        lines = [f"- &a{n} {{x: *a{n - 1}}}" for n in range(1, levels)]
+        # With enough beside them, only the depth is too much.
+        return "\n".join(["- &a0 {x: 1}", *lines, *["- 1"] * 30_000])
+
+    assert _one(tmp_path, nested(150)).problems == []
+    (problem,) = _one(tmp_path, nested(600)).problems
+    assert "nested deeper than 200 levels by its aliases" in problem.message
+
+
+def test_what_a_file_unfolds_to_stays_in_proportion_to_its_text(tmp_path: Path):
+    tens = {name: ",".join([what] * 10) for name, what in (("a", "x"), ("b", "*a"), ("c", "*b"))}
+    bomb = "".join(f"{name}: &{name} [{items}]\n" for name, items in tens.items())
+    assert _one(tmp_path, bomb).problems == []
+    stack = _one(tmp_path, "---\n".join([bomb] * 100))
+    assert "aliases unfold to more than" in stack.problems[0].message
+
+
+def test_more_values_than_can_be_held_are_refused_before_a_tree_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(yaml_documents, "MAX_NODES", 10)
+    (problem,) = _one(tmp_path, "a:\n" + "- 1\n" * 10).problems
+    assert "more than 10 values" in problem.message and problem.line == 9
+    assert _one(tmp_path, "a:\n" + "- 1\n" * 5).problems == []
+
+
+def test_a_manifest_in_another_encoding_is_not_passed_over_in_a_folder(tmp_path: Path):
+    (tmp_path / "wide.yaml").write_bytes(POD.encode("utf-16"))
+    assert "is not UTF-8" in _read(tmp_path)[0].problems[0].message
+
+
+def test_a_pipe_of_a_folder_is_left_and_a_named_one_is_read(tmp_path: Path):
+    (tmp_path / "pod.yaml").write_text(POD)
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    assert len(_read(tmp_path)[0].resources) == 1
+    writer = threading.Thread(target=pipe.write_text, args=(POD,))
+    writer.start()
+    assert len(_read(pipe)[0].resources) == 1
+    writer.join()
+
+
 def test_a_file_over_the_limit_is_named_with_the_limit_and_not_kept_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -199,8 +248,9 @@ def test_a_file_over_the_limit_is_named_with_the_limit_and_not_kept_in_memory(
 
 
 def test_a_missing_path_and_a_folder_with_nothing_to_read_are_problems(tmp_path: Path):
-    missing, empty = _read(tmp_path / "none", tmp_path)
+    missing, unset, empty = _read(tmp_path / "none", "", tmp_path)
     assert "no such file" in missing.problems[0].message
+    assert "no such file" in unset.problems[0].message and unset.files == 0
     assert "no .yaml" in empty.problems[0].message
 
 
