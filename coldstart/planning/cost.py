@@ -204,11 +204,14 @@ def _volume_usd_per_hour(pool: PoolPlan, spec: StackSpec, catalog: Catalog) -> f
 def node_usd_per_hour(
     pool: PoolPlan, instance_type: str, spec: StackSpec, catalog: Catalog
 ) -> float | None:
-    """One running node of a pool with its volumes, on demand; None where a price is not known."""
-    price = catalog.price(spec.region, instance_type)
-    if price is None or price.on_demand_usd_per_hour is None:
+    """One running node of a pool with its volumes, on demand; None where a price is not known.
+
+    The stack file's own price of the instance type comes before the catalog's.
+    """
+    price = on_demand(instance_type, spec, catalog)
+    if price is None:
         return None
     try:
-        return price.on_demand_usd_per_hour + _volume_usd_per_hour(pool, spec, catalog)
+        return price.usd_per_hour + _volume_usd_per_hour(pool, spec, catalog)
     except LookupError:
         return None

@@ -17,10 +17,10 @@ from coldstart.capacity.sizing import (
 )
 from coldstart.capacity.speed import EngineSpeed
 from coldstart.capacity.throughput import achieved, engine_speed
-from coldstart.capacity.warm import WarmCosts
 from coldstart.catalog import Accelerator, Catalog, Model, load
 from coldstart.planning.decision import Decision, PlanError
-from coldstart.planning.model import FitPlan, LoadPlan, ModelPlan, PoolPlan, StackPlan
+from coldstart.planning.model import FitPlan, ModelPlan, PoolPlan, StackPlan
+from coldstart.planning.operation_plan import LoadPlan
 from coldstart.spec.model import MOST_REPLICAS, LengthSpec, ModelSpec
 from coldstart.units import GIB, format_seconds
 
@@ -109,6 +109,7 @@ def load_plan(
     return LoadPlan(
         requests_per_second=traffic.requests_per_second,
         peak_requests_per_second=peak,
+        peaks_per_day=traffic.peaks_per_day if peak > traffic.requests_per_second else 0.0,
         targets=targets,
         replica=replica,
         durations=Lengths.with_cv(replica.service_seconds, replica.service_cv),
@@ -130,7 +131,7 @@ def typical_replicas(models: Mapping[str, ModelPlan]) -> dict[str, float]:
     }
 
 
-def replicas_decision(load: LoadPlan, spec: ModelSpec, start_seconds: float) -> Decision[int]:
+def replicas_decision(load: LoadPlan, min_replicas: int, start_seconds: float) -> Decision[int]:
     """Replicas the peak needs, what one of them does, and what waits until the last is ready."""
     replica = load.replica
     kept = (
@@ -144,12 +145,12 @@ def replicas_decision(load: LoadPlan, spec: ModelSpec, start_seconds: float) -> 
         f"{load.requests_per_second:g} requests/s need {load.replicas}, the peak of "
         f"{load.peak_requests_per_second:g} needs {load.peak_replicas}"
     )
-    if spec.scaling.min < load.peak_replicas:
+    if min_replicas < load.peak_replicas:
         at_once = math.ceil(load.peak_requests_per_second * replica.service_seconds)
-        surge = capacity_plan(at_once, replica.concurrency, spec.scaling.min)
+        surge = capacity_plan(at_once, replica.concurrency, min_replicas)
         if surge.requests_waiting:
             reason += (
-                f"; with scaling.min {spec.scaling.min} a jump to the peak leaves "
+                f"; with scaling.min {min_replicas} a jump to the peak leaves "
                 f"{surge.requests_waiting} of {at_once} requests waiting for "
                 f"{format_seconds(start_seconds)}"
             )
@@ -162,12 +163,6 @@ BOUND_WORDS: Mapping[str, str] = {
     "kv-cache": "KV cache memory",
     "max-num-seqs": "maxConcurrency",
 }
-
-
-def warm_costs(model: ModelPlan, replicas_per_node: int, usd_per_node_hour: float) -> WarmCosts:
-    """What warm capacity for this model costs and saves, by the plan's own cold starts."""
-    warm, cold = model.warm_node.total_seconds, model.cold_start.total_seconds
-    return WarmCosts(usd_per_node_hour, replicas_per_node, min(warm, cold), cold)
 
 
 def load_errors(

@@ -25,7 +25,9 @@ from coldstart.planning.model import (
 from coldstart.planning.network import network_plan
 from coldstart.planning.operation import rollout_plan
 from coldstart.planning.pool import plan_pool
+from coldstart.planning.scaling import with_minimum
 from coldstart.planning.serving import plan_model
+from coldstart.planning.warm import warm_plan
 from coldstart.spec.load import PROJECT
 from coldstart.spec.model import Environment, Layer, StackSpec, WeightsPath
 from coldstart.spec.problems import Problem
@@ -74,6 +76,7 @@ def plan_stack(spec: StackSpec, catalog: Catalog | None = None) -> StackPlan:
             model = _caught(errors, partial(plan_model, name, context, pools[model_spec.node_pool]))
             if model is not None:
                 models[name] = model
+    _keep_warm(pools, models, context, errors)
     errors += [
         *_name_errors(pools),
         *_capacity_errors(pools, models, known),
@@ -99,6 +102,27 @@ def plan_stack(spec: StackSpec, catalog: Catalog | None = None) -> StackPlan:
         cost=cost_plan(spec, network, cluster, pools, models, known, typical_replicas(models)),
         notes=(*_notes(spec, pools, models), *load_notes(models, pools, known)),
     )
+
+
+def _keep_warm(
+    pools: dict[str, PoolPlan],
+    models: dict[str, ModelPlan],
+    context: Context,
+    errors: list[PlanError],
+) -> None:
+    """Decide warm nodes and the replicas that always run, now that all models of a pool are known.
+
+    Only where a violated second has a price; everywhere else what was planned stays.
+    """
+    for name, pool in pools.items():
+        served = [model for model in models.values() if model.pool == name]
+        found = _caught(errors, partial(warm_plan, pool, served, context))
+        if found is None:
+            continue
+        pools[name] = replace(pool, warm=found.nodes)
+        for key, minimum in found.replicas.items():
+            spec = context.spec.models[key]
+            models[key] = with_minimum(models[key], spec, context.catalog, minimum)
 
 
 def _caught(errors: list[PlanError], make: Callable[[], T]) -> T | None:
@@ -164,7 +188,7 @@ def _capacity_errors(
                     f"nodePools.{name}.maxNodes",
                     f"{pool.max_nodes} nodes have {pool.max_nodes * pool.gpus_per_node} GPUs; the "
                     f"models of the pool ask for {least} at their scaling.min. "
-                    f"Use maxNodes: {-(-least // pool.gpus_per_node)}",
+                    f"Use maxNodes: {-(-least // pool.gpus_per_node)}, or a smaller scaling.min",
                 )
             )
     return errors

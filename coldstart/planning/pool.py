@@ -65,7 +65,10 @@ def instance_types(pool: NodePoolSpec, catalog: Catalog) -> tuple[InstanceType, 
 
 
 def plan_pool(name: str, pool: NodePoolSpec, context: Context) -> PoolPlan:
-    """Every decision of one pool. Raises PlanError for a wish that cannot work."""
+    """Every decision of one pool, its warm nodes as if no model priced a violated second.
+
+    Raises PlanError for a wish that cannot work.
+    """
     spec, catalog = context.spec, context.catalog
     types = instance_types(pool, catalog)
     _check_architecture(f"nodePools.{name}", pool, types, catalog)
@@ -96,7 +99,9 @@ def plan_pool(name: str, pool: NodePoolSpec, context: Context) -> PoolPlan:
         reservation_ids=pool.reservations.ids if pool.reservations else (),
         reservation_tags=dict(pool.reservations.tags) if pool.reservations else {},
         max_nodes=pool.max_nodes,
-        warm_nodes=pool.warm_nodes,
+        warm=Decision(0, "nothing weighs idle nodes against users who wait")
+        if pool.warm_nodes == AUTO
+        else Decision(pool.warm_nodes, "named in the stack file"),
         limits={
             "nodes": str(pool.max_nodes),
             accelerator.resource_name: str(pool.max_nodes * gpus),

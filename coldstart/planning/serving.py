@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
-from coldstart.catalog import EngineVersion, Model
+from coldstart.catalog import Catalog, EngineVersion, Model
 from coldstart.planning.cold_start import PHASES, Case, ColdStart, altered, baseline, predict
 from coldstart.planning.compile_cache import cache_key
 from coldstart.planning.context import Context
@@ -17,18 +17,12 @@ from coldstart.planning.distribution import Distribution, from_measurement
 from coldstart.planning.fit import Demand, Placement, place
 from coldstart.planning.host import STREAMER_BUFFER_MIB
 from coldstart.planning.load import load_plan
-from coldstart.planning.model import (
-    CompileCachePlan,
-    FitPlan,
-    HostPlan,
-    LoadPlan,
-    ModelPlan,
-    PoolPlan,
-)
+from coldstart.planning.model import CompileCachePlan, FitPlan, HostPlan, ModelPlan, PoolPlan
 from coldstart.planning.operation import drain_plan, probe_plan, rollout_plan
-from coldstart.planning.percentiles import percentiles
+from coldstart.planning.operation_plan import DrainPlan, LoadPlan
 from coldstart.planning.scaling import scaling_plan
 from coldstart.planning.timeline import Timeline
+from coldstart.planning.warm import default_minimum, warm_costs
 from coldstart.render.engine import engine_arguments, engine_environment
 from coldstart.spec.model import (
     AUTO,
@@ -52,7 +46,8 @@ waiting a client is better told to retry. vLLM's limit counts the running ones a
 def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
     """Every decision of one model; its rollout as if no GPU of the pool were free.
 
-    Raises PlanError for what cannot work.
+    Violated seconds are not weighed yet: that takes all models of the pool. Raises PlanError for
+    what cannot work.
     """
     path, model_spec = f"models.{name}", context.spec.models[name]
     catalog, engine = context.catalog, context.engine
@@ -60,29 +55,14 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
     ways = _Ways(path, model_spec, context, pool, model)
     weights = ways.weights()
     placement = ways.placements[weights.value]
+    fit = placement.fit
     cache = _cache_mode(path, model_spec, ways, weights.value)
     start = replace(ways.start(weights.value, cache.value), measured=_measured(model_spec))
-    lines = {case: predict(start, catalog, case) for case in Case}
-    _check_measurements(path, model_spec, lines.values())
-    first, further = lines[Case.FIRST_NODE], lines[Case.NEXT_REPLICA]
-    fit = placement.fit
-    load_format, loader_config = _loader(path, model_spec, weights.value, fit, engine)
-    _check_budget(path, model_spec, first)
+    lines = _starts(path, model_spec, start, catalog)
     load = ways.load(fit)
     drain = drain_plan(model_spec, pool, context.spec.platform, catalog, load)
-    arguments = engine_arguments(
-        name=name,
-        fit=fit,
-        native_precision=model.native_precision,
-        load_format=load_format.value,
-        loader_config=loader_config,
-        shutdown_timeout_seconds=drain.shutdown_timeout_seconds,
-        unfinished_requests=(1 + QUEUE_DEPTH_PER_SEQUENCE) * fit.max_num_seqs,
-    )
-    environment = engine_environment(gpus=fit.gpus, streamer_buffer_bytes=STREAMER_BUFFER_MIB * MIB)
-    prefix, model_path = _weights_place(name, model_spec, weights.value)
-    at = model_path or f"<store>/{prefix}"
-    archive = cache_key(arguments, environment, engine, context.image.digest, pool, at, model_spec)
+    launch = _launch(name, context, pool, fit, weights.value, drain)
+    costs = warm_costs(pool, placement.instance, fit.gpus, lines, context.spec, catalog)
     return ModelPlan(
         name=name,
         repository=model.name,
@@ -94,36 +74,88 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
         parallelism=placement.parallelism,
         host=_schedulable(placement.host, pool),
         weight_bytes=model.checkpoint_bytes,
-        weights_prefix=prefix,
-        model_path=model_path,
+        weights_prefix=launch.weights_prefix,
+        model_path=launch.model_path,
         weights=weights,
-        load_format=load_format,
-        loader_config=loader_config,
-        compile_cache=CompileCachePlan(cache, *archive),
-        engine_args=arguments,
-        environment=environment,
+        load_format=launch.load_format,
+        loader_config=launch.loader_config,
+        compile_cache=CompileCachePlan(cache, *launch.archive),
+        engine_args=launch.arguments,
+        environment=launch.environment,
         probe=probe_plan(altered(start, compile_cache=CompileCache.NONE), engine, catalog),
         drain=drain,
         scaling=scaling_plan(
             name,
             model_spec,
             catalog,
-            first_start_seconds=first.total_seconds,
-            next_start_seconds=further.total_seconds,
-            lead_seconds=percentiles(first).p95_seconds if model_spec.scaling.schedules else 0.0,
+            first=lines[Case.FIRST_NODE],
+            further=lines[Case.NEXT_REPLICA],
             concurrent_requests=fit.max_num_seqs,
             load=load,
+            costs=costs,
+            minimum=default_minimum(model_spec.scaling),
         ),
         rollout=rollout_plan(fit.gpus, surge_gpus=0),
         start=start,
-        cold_start=further,
-        first_node=first,
+        cold_start=lines[Case.NEXT_REPLICA],
+        first_node=lines[Case.FIRST_NODE],
         from_zero=lines[Case.FROM_ZERO],
         warm_node=lines[Case.WARM_NODE],
         baseline=baseline(start, catalog),
         budget_seconds=model_spec.cold_start_budget,
+        warm_costs=costs,
         load=load,
     )
+
+
+def _starts(
+    path: str, model_spec: ModelSpec, start: ColdStart, catalog: Catalog
+) -> dict[Case, Timeline]:
+    """Every start. PlanError for measurements of no phase, and for a budget that is not kept."""
+    lines = {case: predict(start, catalog, case) for case in Case}
+    _check_measurements(path, model_spec, lines.values())
+    _check_budget(path, model_spec, lines[Case.FIRST_NODE])
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class _Launch:
+    """What the engine is started with, and the name and factors of its compiled archive."""
+
+    load_format: Decision[str]
+    loader_config: Mapping[str, Any]
+    weights_prefix: str
+    model_path: str | None
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    archive: tuple[str, Mapping[str, str]]
+
+
+def _launch(
+    name: str,
+    context: Context,
+    pool: PoolPlan,
+    fit: FitPlan,
+    way: WeightsPath,
+    drain: DrainPlan,
+) -> _Launch:
+    model_spec, engine = context.spec.models[name], context.engine
+    load_format, loader_config = _loader(f"models.{name}", model_spec, way, fit, engine)
+    arguments = engine_arguments(
+        name=name,
+        fit=fit,
+        native_precision=context.catalog.model(model_spec.repository).native_precision,
+        load_format=load_format.value,
+        loader_config=loader_config,
+        shutdown_timeout_seconds=drain.shutdown_timeout_seconds,
+        unfinished_requests=(1 + QUEUE_DEPTH_PER_SEQUENCE) * fit.max_num_seqs,
+    )
+    environment = engine_environment(gpus=fit.gpus, streamer_buffer_bytes=STREAMER_BUFFER_MIB * MIB)
+    prefix, model_path = _weights_place(name, model_spec, way)
+    at = model_path or f"<store>/{prefix}"
+    digest = context.image.digest
+    archive = cache_key(arguments, environment, engine, digest, pool, at, model_spec)
+    return _Launch(load_format, loader_config, prefix, model_path, arguments, environment, archive)
 
 
 def _measured(model_spec: ModelSpec) -> dict[str, Distribution]:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 from coldstart.capacity.breakeven import Case, Costs, curve
 from coldstart.capacity.sizing import ReplicaCapacity, replicas_for
-from coldstart.capacity.warm import Surge, WarmCosts, poisson_surges, warm_curve
+from coldstart.capacity.warm import WarmCosts, warm_curve
 from coldstart.catalog import Catalog, TokenPrice
 from coldstart.planning import StackPlan
 from coldstart.planning.alternatives import replica_usd_per_hour
-from coldstart.planning.cost import node_usd_per_hour
 from coldstart.planning.levers import levers
-from coldstart.planning.load import ESTIMATE, warm_costs
-from coldstart.planning.model import LoadPlan, ModelPlan
+from coldstart.planning.load import ESTIMATE
+from coldstart.planning.model import ModelPlan
+from coldstart.planning.operation_plan import LoadPlan
+from coldstart.planning.warm import surges_of
 from coldstart.planning.whatif import best_levers
 from coldstart.report.series import (
     BreakEven,
@@ -43,8 +44,6 @@ MOST_OFFERS = 3
 """Serverless prices in one picture, the cheapest: it has four styles of line."""
 MOST_STEPS = 40
 """Numbers of replicas in one picture, above which only every second, third … is drawn."""
-SURGES_TO_PEAK_PER_DAY = 1.0
-"""How often traffic is taken to rise from its mean to its peak: a stack file does not say."""
 HOURS = 3600
 
 
@@ -65,7 +64,7 @@ def pictures(
     names = tuple(models) or tuple(plan.models)
     results, told = simulations or {}, traces or {}
     loaded = [(name, load) for name in names if (load := plan.models[name].load) is not None]
-    warm = (warm_of(plan, name, load, catalog) for name, load in loaded)
+    warm = (warm_of(plan, name, load) for name, load in loaded)
     even = (break_even_of(plan, name, load, catalog) for name, load in loaded)
     return Pictures(
         levers=tuple(levers_of(plan, name, catalog) for name in names),
@@ -158,36 +157,16 @@ def _capacity_row(rate: float, replica: ReplicaCapacity, *, kept: bool) -> Capac
     )
 
 
-def surges_of(model: ModelPlan, load: LoadPlan) -> tuple[Surge, ...]:
-    """Rises above the replicas that mean traffic keeps running anyway.
-
-    Random ones, and one to the peak a day where a peak is named.
-    """
-    replica = load.replica
-    surges = poisson_surges(
-        load.requests_per_second,
-        replica.service_seconds,
-        replica.concurrency,
-        model.scaling.max_replicas,
-    )
-    if load.peak_requests_per_second > load.requests_per_second:
-        surges += (Surge(load.peak_replicas, SURGES_TO_PEAK_PER_DAY),)
-    return tuple(surge for surge in surges if surge.replicas > load.replicas)
-
-
-def warm_of(plan: StackPlan, name: str, load: LoadPlan, catalog: Catalog) -> WarmCurve | None:
+def warm_of(plan: StackPlan, name: str, load: LoadPlan) -> WarmCurve | None:
     """What replicas kept above the mean's cost and leave violated; None without rises or a price.
 
     The least shown are those that mean traffic keeps running.
     """
     model = plan.models[name]
-    pool = plan.pools[model.pool]
-    usd = node_usd_per_hour(pool, model.expected_instance_type, plan.spec, catalog)
-    surges = surges_of(model, load)
-    if usd is None or not surges:
+    pool, costs = plan.pools[model.pool], model.warm_costs
+    surges = surges_of(load, model.scaling.max_replicas)
+    if costs is None or not surges:
         return None
-    gpus = catalog.instance(model.expected_instance_type).accelerator_count
-    costs = warm_costs(model, max(1, gpus // model.fit.gpus), usd)
     choices = warm_curve(surges, costs, usd_per_violated_second=0.0, nodes=pool.warm_nodes)
     points = tuple(
         WarmPoint(c.replicas, c.idle_usd_per_hour, c.violated_seconds_per_hour)
@@ -203,7 +182,7 @@ def _warm_words(model: ModelPlan, load: LoadPlan, costs: WarmCosts, warm_nodes: 
     mean, peak = load.requests_per_second, load.peak_requests_per_second
     rises = f"the rises that random arrivals make above {mean:g} requests a second"
     if peak > mean:
-        rises += f", and a jump to the peak of {peak:g} once a day"
+        rises += f", and a jump to the peak of {peak:g} {_times(load.peaks_per_day)} a day"
     words = (
         f"scaling.min is {model.scaling.min_replicas}, mean traffic keeps {load.replicas} running. "
         f"A rise of demand is served late until its replicas are ready: after "
@@ -214,6 +193,10 @@ def _warm_words(model: ModelPlan, load: LoadPlan, costs: WarmCosts, warm_nodes: 
     if warm_nodes:
         words += f" Warm nodes, whose cost is included: {warm_nodes}."
     return words
+
+
+def _times(per_day: float) -> str:
+    return "once" if per_day == 1 else f"{per_day:g} times"
 
 
 def break_even_of(plan: StackPlan, name: str, load: LoadPlan, catalog: Catalog) -> BreakEven | None:

@@ -19,11 +19,10 @@ from coldstart.catalog import Catalog, load
 from coldstart.cli.app import app
 from coldstart.planning import LoadPlan, StackPlan
 from coldstart.planning.alternatives import replica_usd_per_hour
-from coldstart.planning.cost import node_usd_per_hour
 from coldstart.planning.levers import levers
-from coldstart.planning.load import warm_costs
+from coldstart.planning.warm import surges_of
 from coldstart.planning.whatif import best_levers
-from coldstart.report.analysis import capacity_of, pictures, surges_of
+from coldstart.report.analysis import capacity_of, pictures
 from coldstart.report.series import Pictures
 from coldstart.simulation import simulate
 
@@ -148,7 +147,7 @@ def test_without_targets_no_time_to_first_token_is_claimed() -> None:
 
 def test_a_rise_counts_only_above_what_mean_traffic_keeps_running() -> None:
     load = load_of(LOADED)
-    found = surges_of(LOADED.models[NAME], load)
+    found = surges_of(load, LOADED.models[NAME].scaling.max_replicas)
     assert found and all(surge.replicas > load.replicas for surge in found)
     assert found[-1].replicas == load.peak_replicas
     assert found[-1].per_day == 1.0
@@ -158,9 +157,8 @@ def test_warm_capacity_is_what_the_costs_of_the_plan_say() -> None:
     (found,) = shown().warm
     model, load = LOADED.models[NAME], load_of(LOADED)
     pool = LOADED.pools[model.pool]
-    usd = node_usd_per_hour(pool, model.expected_instance_type, LOADED.spec, CATALOG)
-    assert usd is not None
-    surges, priced = surges_of(model, load), warm_costs(model, 1, usd)
+    surges, priced = surges_of(load, model.scaling.max_replicas), model.warm_costs
+    assert priced is not None
     assert [p.warm_replicas for p in found.points] == list(range(load.replicas, 7))
     for point in found.points:
         choice = warm_choice(surges, priced, replicas=point.warm_replicas, nodes=pool.warm_nodes)
