@@ -35,7 +35,8 @@ TRAFFIC: dict[str, Any] = {
     "promptTokens": {"mean": 1500, "p95": 4500},
     "outputTokens": {"mean": 300, "p95": 900},
 }
-LOADED = planned({(*SMALL, "traffic"): TRAFFIC, (*SMALL, "slo"): {"ttft": "2s", "tpot": "50ms"}})
+LOAD = {(*SMALL, "traffic"): TRAFFIC, (*SMALL, "slo"): {"ttft": "2s", "tpot": "50ms"}}
+LOADED = planned(LOAD)
 STACK_LINES = """      traffic:
         requestsPerSecond: 1
         peakRequestsPerSecond: 4
@@ -169,7 +170,8 @@ def test_warm_capacity_is_what_the_costs_of_the_plan_say() -> None:
 
 
 def test_without_a_price_neither_warm_capacity_nor_break_even_is_shown() -> None:
-    found = shown(catalog=dataclasses.replace(CATALOG, prices={}))
+    unpriced = dataclasses.replace(CATALOG, prices={})
+    found = shown(planned(LOAD, catalog=unpriced), unpriced)
     assert found.warm == found.break_even == ()
     assert found.capacity
 
