@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from coldstart.capacity.memory import (
     KV_BYTES,
@@ -22,7 +23,7 @@ from coldstart.capacity.memory import (
     sequence_bytes,
 )
 from coldstart.catalog import Accelerator, InstanceType, Model
-from coldstart.planning.context import Context
+from coldstart.planning.context import IMAGE_ARCHITECTURE, Context
 from coldstart.planning.decision import Decision, PlanError, Rejection
 from coldstart.planning.fit_plan import FitPlan, HostPlan
 from coldstart.planning.host import cheapest, holds, host_plan
@@ -81,40 +82,23 @@ def fits(
     not. `visible_gib` replaces the GPU's memory, for a slice of one. Pure and cheap; LookupError
     for a precision the model has no weights in.
     """
-    precision = precision or model.native_precision
-    if precision not in model.weight_bytes:
-        known = ", ".join(model.weight_bytes)
-        raise LookupError(f"{model.name} has no weights in {precision!r}; known: {known}")
+    precision = _known_precision(model, precision)
     total_gib = accelerator.visible_gib if visible_gib is None else visible_gib
     tokens = LARGE_BATCH_TOKENS if total_gib >= LARGE_GPU_GIB else BATCH_TOKENS
     batch = Batch(tokens, concurrency)
     found = memory(
         model, precision, total_gib, utilization, batch, parallel=parallel, adapters=adapters
     )
-    kv_bytes = max(found.kv_cache_gib, 0.0) * GIB
-
-    def sequence(length: int) -> int:
-        return sequence_bytes(
-            model, length, batch_tokens=tokens, kv_bytes=KV_BYTES[kv_cache], parallel=parallel
-        )
-
-    longest = longest_sequence(
-        model, kv_bytes, batch_tokens=tokens, kv_bytes=KV_BYTES[kv_cache], parallel=parallel
-    )
-    context = min(context_tokens or AUTO_MAX_MODEL_LEN, model.context_tokens)
-    turn = sequence(min(TYPICAL_TOKENS_PER_REQUEST, model.context_tokens))
-    least = context if context_tokens is not None else min(SMALLEST_CONTEXT, context)
-    holds = kv_bytes >= max(concurrency * turn, sequence(least))
-    if context_tokens is None and longest < context:
-        context = 1 << max(longest.bit_length() - 1, 0)
-    room = int(kv_bytes / sequence(context) * context)
+    cache_gib = max(found.kv_cache_gib, 0.0)
+    room = _room(model, cache_gib * GIB, tokens, KV_BYTES[kv_cache], parallel, context_tokens)
+    holds = room.holds_context and room.sequences >= concurrency
     return FitPlan(
         precision=precision,
         kv_cache=kv_cache,
         tensor_parallel=parallel.tensor,
         pipeline_parallel=parallel.pipeline,
         expert_parallel=parallel.expert,
-        max_model_len=context if holds else 0,
+        max_model_len=room.context_tokens if holds else 0,
         max_num_seqs=concurrency,
         max_num_batched_tokens=tokens,
         adapters=adapters.count if adapters else 0,
@@ -125,13 +109,60 @@ def fits(
         activations_gib=found.activations_gib,
         graphs_gib=found.graphs_gib,
         overhead_gib=found.overhead_gib,
-        kv_cache_gib=max(found.kv_cache_gib, 0.0),
-        kv_cache_tokens=room,
-        most_sequences=int(kv_bytes / turn),
-        longest_context=longest,
+        kv_cache_gib=cache_gib,
+        kv_cache_tokens=room.tokens,
+        most_sequences=room.sequences,
+        longest_context=room.longest_tokens,
         reason=f"{parallel.gpus} x {total_gib:.4g} GiB: weights {found.weights_gib:.1f} and KV "
-        f"cache {max(found.kv_cache_gib, 0):.1f} GiB per GPU, room for {room:,} tokens",
+        f"cache {cache_gib:.1f} GiB per GPU, room for {room.tokens:,} tokens",
     )
+
+
+class _Room(NamedTuple):
+    """What a KV cache holds: a context and whether it fits, chat turns, the longest sequence."""
+
+    context_tokens: int
+    holds_context: bool
+    tokens: int
+    sequences: int
+    longest_tokens: int
+
+
+def _room(
+    model: Model,
+    cache_bytes: float,
+    batch_tokens: int,
+    kv_bytes: int,
+    parallel: Parallelism,
+    context_tokens: int | None,
+) -> _Room:
+    def sequence(length: int) -> int:
+        return sequence_bytes(
+            model, length, batch_tokens=batch_tokens, kv_bytes=kv_bytes, parallel=parallel
+        )
+
+    longest = longest_sequence(
+        model, cache_bytes, batch_tokens=batch_tokens, kv_bytes=kv_bytes, parallel=parallel
+    )
+    context = min(context_tokens or AUTO_MAX_MODEL_LEN, model.context_tokens)
+    least = context if context_tokens is not None else min(SMALLEST_CONTEXT, context)
+    if context_tokens is None and longest < context:
+        context = 1 << max(longest.bit_length() - 1, 0)
+    return _Room(
+        context,
+        cache_bytes >= sequence(least),
+        int(cache_bytes / sequence(context) * context),
+        int(cache_bytes / sequence(min(TYPICAL_TOKENS_PER_REQUEST, model.context_tokens))),
+        longest,
+    )
+
+
+def _known_precision(model: Model, precision: str | None) -> str:
+    wanted = precision or model.native_precision
+    if wanted not in model.weight_bytes:
+        known = ", ".join(model.weight_bytes)
+        raise LookupError(f"{model.name} has no weights in {wanted!r}; known: {known}")
+    return wanted
 
 
 def served_precision(path: str, wish: str, model: Model, accelerator: Accelerator) -> str:
@@ -332,7 +363,7 @@ def nearest(path: str, spec: ModelSpec, model: Model, context: Context) -> str:
     """
     catalog, best = context.catalog, (math.inf, "")
     for kind in catalog.instance_types.values():
-        if kind.accelerator is None or kind.arch != "amd64":
+        if kind.accelerator is None or kind.arch != IMAGE_ARCHITECTURE:
             continue
         price = catalog.price(context.spec.region, kind.name)
         usd = (price and price.on_demand_usd_per_hour) or math.inf

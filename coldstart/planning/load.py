@@ -21,7 +21,7 @@ from coldstart.catalog import Accelerator, Catalog, Model, load
 from coldstart.planning.decision import Decision, PlanError
 from coldstart.planning.model import FitPlan, ModelPlan, PoolPlan, StackPlan
 from coldstart.planning.operation_plan import LoadPlan
-from coldstart.spec.model import MOST_REPLICAS, LengthSpec, ModelSpec
+from coldstart.spec.model import AUTO, MOST_REPLICAS, LengthSpec, ModelSpec
 from coldstart.units import GIB, format_seconds
 
 ANY = Targets(math.inf, math.inf)
@@ -34,10 +34,17 @@ def lengths(spec: LengthSpec) -> Lengths:
 
 
 def replica_speed(
-    plan: StackPlan, name: str, prompt_tokens: float, output_tokens: float
+    plan: StackPlan,
+    name: str,
+    prompt_tokens: float,
+    output_tokens: float,
+    catalog: Catalog | None = None,
 ) -> EngineSpeed:
-    """The estimated speed of a model's replica with as many sequences as the engine runs."""
-    catalog, planned = load(), plan.models[name]
+    """The estimated speed of a model's replica with as many sequences as the engine runs.
+
+    `catalog` is the one the plan was made with, the packaged one when it is left out.
+    """
+    catalog, planned = catalog or load(), plan.models[name]
     model = catalog.with_models(plan.spec.local_models).model(planned.repository)
     accelerator = catalog.accelerator(plan.pools[planned.pool].accelerator)
     speed = speed_at(prompt_tokens, output_tokens, model, accelerator, planned.fit, catalog)
@@ -88,6 +95,7 @@ def load_plan(
         Targets(spec.slo.ttft, spec.slo.tpot, spec.slo.percentile) if spec.slo is not None else None
     )
     prompt, output = lengths(traffic.prompt_tokens), lengths(traffic.output_tokens)
+    _check_context(path, prompt.mean + output.mean, spec, model, fit)
     speed = speed_at(prompt.mean, output.mean, model, accelerator, fit, catalog)
     try:
         replica = replica_capacity(
@@ -119,6 +127,27 @@ def load_plan(
         ),
         replicas=replicas_for(traffic.requests_per_second, replica),
         peak_replicas=replicas_for(peak, replica),
+    )
+
+
+def _check_context(
+    path: str, request_tokens: float, spec: ModelSpec, model: Model, fit: FitPlan
+) -> None:
+    """The engine refuses a request that is longer than its context."""
+    if request_tokens <= fit.max_model_len:
+        return
+    needed = math.ceil(request_tokens)
+    works = (
+        f"Shorten them, or name maxModelLen: {needed} or more"
+        if needed <= model.context_tokens
+        else f"Shorten them: {model.name} was made for {model.context_tokens} tokens"
+    )
+    said = "auto" if spec.max_model_len == AUTO else "as named"
+    raise PlanError(
+        f"{path}.traffic",
+        f"promptTokens and outputTokens take {needed} tokens in the mean, more than the context of "
+        f"{fit.max_model_len} (maxModelLen {said}), so that the engine would refuse most requests. "
+        f"{works}",
     )
 
 

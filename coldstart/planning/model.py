@@ -213,7 +213,7 @@ class ModelPlan:
 
     @property
     def predicted_startup_seconds(self) -> int:
-        """From container start to ready, rounded up: what the startup probe must cover."""
+        """Container start to ready without a golden archive, which the startup probe must cover."""
         return self.probe.covers_seconds
 
 

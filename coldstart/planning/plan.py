@@ -84,7 +84,7 @@ def plan_stack(spec: StackSpec, catalog: Catalog | None = None) -> StackPlan:
     ]
     if errors or network is None:
         raise PlanFailedError(spec, errors)
-    models = _with_surge(pools, models)
+    models = _with_surge(pools, models, known)
     cluster = _cluster(spec, known)
     return StackPlan(
         spec=spec,
@@ -195,13 +195,20 @@ def _capacity_errors(
 
 
 def _with_surge(
-    pools: Mapping[str, PoolPlan], models: Mapping[str, ModelPlan]
+    pools: Mapping[str, PoolPlan], models: Mapping[str, ModelPlan], catalog: Catalog
 ) -> dict[str, ModelPlan]:
-    """What a rollout may use, now that every model's full scale is known."""
-    free = {
-        name: max(0, pool.max_nodes * pool.gpus_per_node - _gpus_at_full_scale(models, name))
-        for name, pool in pools.items()
-    }
+    """What a rollout may use, now that every model's full scale is known.
+
+    Counted with the smallest type Karpenter is expected to start: a surge that waits is worse than
+    one that was not tried.
+    """
+    free = {}
+    for name, pool in pools.items():
+        kinds = [
+            catalog.instance(m.expected_instance_type) for m in models.values() if m.pool == name
+        ]
+        per_node = min((kind.accelerator_count for kind in kinds), default=pool.gpus_per_node)
+        free[name] = max(0, pool.max_nodes * per_node - _gpus_at_full_scale(models, name))
     return {
         name: replace(model, rollout=rollout_plan(model.fit.gpus, free[model.pool]))
         for name, model in models.items()
@@ -232,7 +239,7 @@ def _images(spec: StackSpec, catalog: Catalog) -> dict[str, ImagePlan]:
     if spec.engine.image is not None:
         name, _, digest = spec.engine.image.partition("@")
         registry, _, repository = name.partition("/")
-        if "." not in registry:
+        if not repository or not (set(".:") & set(registry) or registry == "localhost"):
             registry, repository = DOCKER_HUB, name
         images["engine"] = ImagePlan(registry, repository.partition(":")[0], digest)
     return images
@@ -243,8 +250,10 @@ def _image_facts(
 ) -> ImageFacts:
     image, known = images["engine"], catalog.image("engine")
     registry = ECR if image.registry in mirrors else image.registry
-    compressed = spec.engine.image_size or known.compressed_bytes or 0
-    ratio = (known.unpacked_bytes or 0) / (known.compressed_bytes or 1)
+    if known.compressed_bytes is None or known.unpacked_bytes is None:
+        raise ValueError("the catalog's engine image has no sizes")
+    compressed = spec.engine.image_size or known.compressed_bytes
+    ratio = known.unpacked_bytes / known.compressed_bytes
     return ImageFacts(registry, image.digest, compressed, round(compressed * ratio))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from coldstart.catalog import Catalog, InstanceType
-from coldstart.planning.context import Context
+from coldstart.planning.context import IMAGE_ARCHITECTURE, Context
 from coldstart.planning.decision import Decision, PlanError, Rejection
 from coldstart.planning.delivery import Delivery, delivery
 from coldstart.planning.model import KarpenterPool, PoolPlan, Taint, VolumePlan
@@ -26,8 +26,6 @@ NODE_POOL_LABEL = "coldstart.dev/node-pool"
 GPU_TAINT = Taint("nvidia.com/gpu", "NoSchedule", "present")
 EFS_STARTUP_TAINT = Taint("efs.csi.aws.com/agent-not-ready", "NoExecute")
 """Removed by the EFS CSI driver once it can mount on the node (aws-efs-csi-driver v3.4.1)."""
-IMAGE_ARCHITECTURE = "amd64"
-"""The manifest that the catalog's engine image is pinned and measured by."""
 LOCAL_DISK_PATH = "/mnt/k8s-disks/0"
 BOTTLEROCKET_DISK_PATH = "/mnt/.ephemeral"
 DEV_SCRATCH_PATH = "/mnt/k8s-disks/0/scratch"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from coldstart.capacity.sizing import waiting_threshold
@@ -18,6 +18,7 @@ from coldstart.capacity.warm import (
     start_cost_usd,
 )
 from coldstart.catalog import Catalog
+from coldstart.planning.cold_start import Case
 from coldstart.planning.decision import Decision, PlanError, Rejection
 from coldstart.planning.load import replicas_decision
 from coldstart.planning.model import ModelPlan
@@ -33,6 +34,8 @@ from coldstart.units import format_seconds
 MIN_COOLDOWN_SECONDS = 300
 """What KEDA waits by default (cooldownPeriod, KEDA 2.20 documentation, ScaledObject spec)."""
 POLLING_SECONDS = 5
+DEFAULT_MIN_REPLICAS = 1
+"""Where nothing weighs idle replicas against users who wait."""
 DEFAULT_WAITING_REQUESTS = 5
 """Requests that wait per replica before the next is asked for, where no traffic is known."""
 MOST_WAITING_REQUESTS = 10_000
@@ -43,20 +46,19 @@ def scaling_plan(
     name: str,
     model_spec: ModelSpec,
     catalog: Catalog,
-    *,
-    first: Timeline,
-    further: Timeline,
+    starts: Mapping[Case, Timeline],
     concurrent_requests: int,
     load: LoadPlan | None,
     costs: WarmCosts | None,
-    minimum: Decision[int],
+    decided: Decision[int] | None = None,
 ) -> ScalingPlan:
-    """`first` is a start on the first node of an empty cluster, `further` one on a further node.
+    """How one model scales; `concurrent_requests` is what a replica runs at once.
 
-    `concurrent_requests` is what one replica runs at once. Raises PlanError for a schedule that
-    would never end, and for idle gaps where `costs` are not known.
+    `decided` replicas always run; None takes what the stack file says, or 1. Raises PlanError for a
+    schedule that would never end, and for idle gaps where `costs` are not known.
     """
-    bounds, least = model_spec.scaling, minimum.value
+    bounds, minimum = model_spec.scaling, decided or _default_minimum(model_spec.scaling)
+    least, first, further = minimum.value, starts[Case.FIRST_NODE], starts[Case.NEXT_REPLICA]
     chosen = f'{{namespace="{name}"}}'
     start_seconds = math.ceil(first.total_seconds)
     waiting = _waiting(bounds, least, load, further.total_seconds, catalog)
@@ -96,14 +98,19 @@ def with_minimum(
             model.name,
             model_spec,
             catalog,
-            first=model.first_node,
-            further=model.cold_start,
-            concurrent_requests=model.fit.max_num_seqs,
-            load=model.load,
-            costs=model.warm_costs,
-            minimum=minimum,
+            {Case.FIRST_NODE: model.first_node, Case.NEXT_REPLICA: model.cold_start},
+            model.fit.max_num_seqs,
+            model.load,
+            model.warm_costs,
+            minimum,
         ),
     )
+
+
+def _default_minimum(bounds: ScalingSpec) -> Decision[int]:
+    if bounds.min != AUTO:
+        return Decision(bounds.min, "named in the stack file")
+    return Decision(DEFAULT_MIN_REPLICAS, "the model answers without a start")
 
 
 def _triggers(
@@ -285,26 +292,28 @@ def _measured_cooldown(
         reason += f" and the slo spares {spared} of them" + (
             "" if kept else ", which no cooldown keeps: only scaling.min: 1 does"
         )
+    chosen = math.ceil(best.cooldown_seconds)
+    return Decision(chosen, reason, _other_cooldowns(chosen, gaps, start_usd, usd_per_hour))
+
+
+def _other_cooldowns(
+    chosen: int, gaps: Sequence[float], start_usd: float, usd_per_hour: float
+) -> tuple[Rejection[int], ...]:
+    """As long as idling costs no more than a start, and as long as the longest gap."""
     even = break_even_idle_seconds(start_usd, usd_per_hour)
     others = {
         math.ceil(min(max(seconds, LEAST_COOLDOWN_SECONDS), MOST_COOLDOWN_SECONDS))
         for seconds in (even, max(gaps))
-    } - {math.ceil(best.cooldown_seconds)}
-    return Decision(
-        math.ceil(best.cooldown_seconds),
-        reason,
-        tuple(
-            Rejection(
-                seconds,
-                _over(
-                    cooldown_cost(
-                        gaps, seconds, start_usd=start_usd, idle_usd_per_hour=usd_per_hour
-                    ),
-                    len(gaps),
-                ),
-            )
-            for seconds in sorted(others)
-        ),
+    }
+    return tuple(
+        Rejection(
+            seconds,
+            _over(
+                cooldown_cost(gaps, seconds, start_usd=start_usd, idle_usd_per_hour=usd_per_hour),
+                len(gaps),
+            ),
+        )
+        for seconds in sorted(others - {chosen})
     )
 
 

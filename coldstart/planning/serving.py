@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
-from coldstart.catalog import Catalog, EngineVersion, Model
+from coldstart.catalog import EngineVersion, Model
 from coldstart.planning.cold_start import PHASES, Case, ColdStart, altered, baseline, predict
 from coldstart.planning.compile_cache import cache_key
 from coldstart.planning.context import Context
@@ -22,7 +22,7 @@ from coldstart.planning.operation import drain_plan, probe_plan, rollout_plan
 from coldstart.planning.operation_plan import DrainPlan, LoadPlan
 from coldstart.planning.scaling import scaling_plan
 from coldstart.planning.timeline import Timeline
-from coldstart.planning.warm import default_minimum, warm_costs
+from coldstart.planning.warm import warm_costs
 from coldstart.render.engine import engine_arguments, engine_environment
 from coldstart.spec.model import (
     AUTO,
@@ -58,10 +58,13 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
     fit = placement.fit
     cache = _cache_mode(path, model_spec, ways, weights.value)
     start = replace(ways.start(weights.value, cache.value), measured=_measured(model_spec))
-    lines = _starts(path, model_spec, start, catalog)
+    lines = {case: predict(start, catalog, case) for case in Case}
+    _check_measurements(path, model_spec, lines.values())
+    loader = _loader(path, model_spec, weights.value, fit, engine)
+    _check_budget(path, model_spec, lines[Case.FIRST_NODE])
     load = ways.load(fit)
     drain = drain_plan(model_spec, pool, context.spec.platform, catalog, load)
-    launch = _launch(name, context, pool, fit, weights.value, drain)
+    launch = _launch(name, context, pool, fit, weights.value, loader, drain)
     costs = warm_costs(pool, placement.instance, fit.gpus, lines, context.spec, catalog)
     return ModelPlan(
         name=name,
@@ -77,24 +80,14 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
         weights_prefix=launch.weights_prefix,
         model_path=launch.model_path,
         weights=weights,
-        load_format=launch.load_format,
-        loader_config=launch.loader_config,
+        load_format=loader[0],
+        loader_config=loader[1],
         compile_cache=CompileCachePlan(cache, *launch.archive),
         engine_args=launch.arguments,
         environment=launch.environment,
         probe=probe_plan(altered(start, compile_cache=CompileCache.NONE), engine, catalog),
         drain=drain,
-        scaling=scaling_plan(
-            name,
-            model_spec,
-            catalog,
-            first=lines[Case.FIRST_NODE],
-            further=lines[Case.NEXT_REPLICA],
-            concurrent_requests=fit.max_num_seqs,
-            load=load,
-            costs=costs,
-            minimum=default_minimum(model_spec.scaling),
-        ),
+        scaling=scaling_plan(name, model_spec, catalog, lines, fit.max_num_seqs, load, costs),
         rollout=rollout_plan(fit.gpus, surge_gpus=0),
         start=start,
         cold_start=lines[Case.NEXT_REPLICA],
@@ -108,22 +101,10 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
     )
 
 
-def _starts(
-    path: str, model_spec: ModelSpec, start: ColdStart, catalog: Catalog
-) -> dict[Case, Timeline]:
-    """Every start. PlanError for measurements of no phase, and for a budget that is not kept."""
-    lines = {case: predict(start, catalog, case) for case in Case}
-    _check_measurements(path, model_spec, lines.values())
-    _check_budget(path, model_spec, lines[Case.FIRST_NODE])
-    return lines
-
-
 @dataclass(frozen=True, slots=True)
 class _Launch:
     """What the engine is started with, and the name and factors of its compiled archive."""
 
-    load_format: Decision[str]
-    loader_config: Mapping[str, Any]
     weights_prefix: str
     model_path: str | None
     arguments: tuple[str, ...]
@@ -137,10 +118,11 @@ def _launch(
     pool: PoolPlan,
     fit: FitPlan,
     way: WeightsPath,
+    loader: tuple[Decision[str], Mapping[str, Any]],
     drain: DrainPlan,
 ) -> _Launch:
     model_spec, engine = context.spec.models[name], context.engine
-    load_format, loader_config = _loader(f"models.{name}", model_spec, way, fit, engine)
+    load_format, loader_config = loader
     arguments = engine_arguments(
         name=name,
         fit=fit,
@@ -155,7 +137,7 @@ def _launch(
     at = model_path or f"<store>/{prefix}"
     digest = context.image.digest
     archive = cache_key(arguments, environment, engine, digest, pool, at, model_spec)
-    return _Launch(load_format, loader_config, prefix, model_path, arguments, environment, archive)
+    return _Launch(prefix, model_path, arguments, environment, archive)
 
 
 def _measured(model_spec: ModelSpec) -> dict[str, Distribution]:
@@ -262,7 +244,6 @@ class _Ways:
             self.pool.image_delivery.value,
             self.context.image.compressed_bytes,
             self.model,
-            placement.fit.gpus,
             way,
             cache,
             parallel_loader=self.spec.load_format not in ONE_RANGE_AT_A_TIME,
@@ -286,7 +267,9 @@ class _Ways:
                 way,
                 obstacle="this stack has no shared file system; set storage.sharedFileSystem: true",
             )
-        line = predict(self.start(way, CompileCache.GOLDEN), self.catalog)
+        wish = self.spec.compile_cache
+        cache = CompileCache.GOLDEN if wish == AUTO else CompileCache(wish)
+        line = predict(self.start(way, cache), self.catalog)
         size = format_bytes(self.model.checkpoint_bytes)
         reason = {
             WeightsPath.STREAM: f"{size} go from the object store straight to GPU memory in "
@@ -376,7 +359,7 @@ def _check_budget(path: str, model_spec: ModelSpec, cold: Timeline) -> None:
     slowest = sorted((cold.phase(key) for key in cold.critical_path), key=lambda p: -p.seconds)[:3]
     raise PlanError(
         f"{path}.coldStartBudget",
-        f"{format_seconds(budget)} cannot be kept: a start on a fresh node takes "
+        f"{format_seconds(budget)} cannot be kept: a start on the first node takes "
         f"{format_seconds(cold.total_seconds)}, most of it "
         + ", ".join(f"{p.name} {format_seconds(p.seconds)}" for p in slowest)
         + f".\nA budget this plan keeps: {math.ceil(cold.total_seconds / 10) * 10}s",

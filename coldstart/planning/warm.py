@@ -30,8 +30,6 @@ from coldstart.planning.operation_plan import LoadPlan
 from coldstart.planning.timeline import Timeline
 from coldstart.spec.model import AUTO, ModelSpec, ScalingSpec, StackSpec
 
-DEFAULT_MIN_REPLICAS = 1
-"""Where nothing weighs idle replicas against users who wait."""
 NAMED = "named in the stack file"
 
 
@@ -41,13 +39,6 @@ class WarmPlan:
 
     nodes: Decision[int]
     replicas: Mapping[str, Decision[int]]
-
-
-def default_minimum(scaling: ScalingSpec) -> Decision[int]:
-    """The replicas that always run where a violated second has no price."""
-    if scaling.min != AUTO:
-        return Decision(scaling.min, NAMED)
-    return Decision(DEFAULT_MIN_REPLICAS, "the model answers without a start")
 
 
 def warm_costs(
