@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,21 @@ def test_warm_capacity_costs_what_the_stack_file_says_a_node_costs() -> None:
     trace = poisson(2, 60, Lengths(1500, 4500), Lengths(300, 900), seed=1)
     simulated = from_plan(plan, NAME, trace, replica_speed(plan, NAME, 1500, 300))
     assert simulated.nodes.usd_per_node_hour == 0.5
+
+
+def test_the_simulator_begins_a_schedule_at_the_minute_the_cluster_does() -> None:
+    wish = {"start": "08:30", "until": "18:00", "timezone": "UTC", "replicas": 2}
+    plan = planned({(*SMALL, "scaling"): {"max": 6, "schedules": [wish]}})
+    scaling = plan.models[NAME].scaling
+    (cron,) = scaling.schedules.value
+    minute, hour = map(int, cron.start.split()[:2])
+    trace = poisson(2, 600, Lengths(1500, 4500), Lengths(300, 900), seed=1)
+    midnight = datetime(2026, 3, 2, tzinfo=UTC)
+    speed = replica_speed(plan, NAME, 1500, 300)
+    found = from_plan(plan, NAME, trace, speed, starts_at=midnight).scaling
+    assert found is not None
+    (schedule,) = [trigger for trigger in found.triggers if trigger.windows]
+    assert schedule.windows[-1].start_seconds % 86_400 == 3600 * hour + 60 * minute
 
 
 @pytest.mark.parametrize(
