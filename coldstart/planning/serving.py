@@ -35,6 +35,8 @@ from coldstart.units import MIB, format_bytes, format_seconds
 
 SCRATCH_BESIDE_WEIGHTS_MIB = 20_480
 """Compile cache, logs and /tmp of the engine."""
+STREAMER = "runai_streamer"
+"""The one load format that reads an object store itself."""
 ONE_RANGE_AT_A_TIME = ("hf", "mistral", "npcache", "pt", "safetensors")
 """Load formats without parallel reads (vllm/model_executor/model_loader)."""
 QUEUE_DEPTH_PER_SEQUENCE = 4
@@ -249,6 +251,9 @@ class _Ways:
             parallel_loader=self.spec.load_format not in ONE_RANGE_AT_A_TIME,
         )
 
+    def _reads_files_only(self) -> bool:
+        return self.spec.load_format not in (AUTO, STREAMER)
+
     def weights(self) -> Decision[WeightsPath]:
         wish = None if self.spec.weights == AUTO else WeightsPath(self.spec.weights)
         return choose(
@@ -267,6 +272,10 @@ class _Ways:
                 way,
                 obstacle="this stack has no shared file system; set storage.sharedFileSystem: true",
             )
+        # Where both are named `_loader` refuses the pair, with what works for either.
+        if way is WeightsPath.STREAM and self.spec.weights == AUTO and self._reads_files_only():
+            obstacle = f"loadFormat: {self.spec.load_format} cannot read an object store"
+            return Candidate(way, obstacle=obstacle)
         wish = self.spec.compile_cache
         cache = CompileCache.GOLDEN if wish == AUTO else CompileCache(wish)
         line = predict(self.start(way, cache), self.catalog)
@@ -306,20 +315,20 @@ def _loader(
             f'"{wish}" is not a load format of vLLM '
             f"{engine.version}; choose from: {', '.join(engine.load_formats)}",
         )
-    if way is WeightsPath.STREAM and wish not in (None, "runai_streamer"):
+    if way is WeightsPath.STREAM and wish not in (None, STREAMER):
         raise PlanError(
             f"{path}.loadFormat",
             f'"{wish}" cannot read an object store; use '
             "loadFormat: runai_streamer, or weights: local",
         )
-    chosen = wish or "runai_streamer"
+    chosen = wish or STREAMER
     reason = reasons.get(chosen, "a load format of this engine")
     decision = Decision(
         chosen,
         f"named in the stack file: {reason}" if wish else reason,
         tuple(Rejection(k, v) for k, v in reasons.items() if k != chosen),
     )
-    if chosen != "runai_streamer":
+    if chosen != STREAMER:
         return decision, {}
     over_network = way is not WeightsPath.LOCAL
     config: dict[str, Any] = {"concurrency": 32 if over_network else 16}

@@ -124,6 +124,14 @@ def test_a_loader_that_reads_files_only_is_refused_for_an_object_store() -> None
     assert "use loadFormat: runai_streamer, or weights: local" in said
 
 
+def test_auto_never_streams_to_a_loader_that_reads_files_only() -> None:
+    wishes = {"loadFormat": "safetensors", "compileCache": "none", "coldStartBudget": "1h"}
+    model = small({(*SMALL, key): value for key, value in wishes.items()})
+    assert model.weights.value is not WeightsPath.STREAM
+    told = {r.value: r.reason for r in model.weights.rejected}
+    assert "cannot read an object store" in told[WeightsPath.STREAM]
+
+
 def test_streaming_over_several_gpus_splits_the_reading() -> None:
     assert big().loader_config == {"concurrency": 32, "distributed": True}
     assert small().loader_config == {"concurrency": 16}
