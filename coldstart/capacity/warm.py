@@ -65,23 +65,30 @@ def cooldown_cost(
 
 
 def best_cooldown(
-    gaps_seconds: Sequence[float], *, start_usd: float, idle_usd_per_hour: float
+    gaps_seconds: Sequence[float],
+    *,
+    start_usd: float,
+    idle_usd_per_hour: float,
+    least_seconds: float = 0.0,
+    most_seconds: float = math.inf,
+    most_starts: int | None = None,
 ) -> CooldownCost:
-    """The cheapest cooldown for these gaps, the shortest of equals.
+    """The cheapest cooldown for these gaps within the two bounds, the shortest of equals.
 
-    Only the gaps themselves (and none at all) are worth trying: between two of them a longer
-    cooldown idles more and saves no start.
+    Only the gaps themselves (and the least) are worth trying: between two of them a longer
+    cooldown idles more and saves no start. With `most_starts` only cooldowns that leave no more
+    starts count; where none does, the one with the fewest is taken.
     """
-    choices = sorted({0.0, *gaps_seconds})
-    return min(
-        (
-            cooldown_cost(
-                gaps_seconds, choice, start_usd=start_usd, idle_usd_per_hour=idle_usd_per_hour
-            )
-            for choice in choices
-        ),
-        key=lambda cost: cost.usd,
-    )
+    choices = sorted({min(max(gap, least_seconds), most_seconds) for gap in (0.0, *gaps_seconds)})
+    costs = [
+        cooldown_cost(
+            gaps_seconds, choice, start_usd=start_usd, idle_usd_per_hour=idle_usd_per_hour
+        )
+        for choice in choices
+    ]
+    fewest = min(cost.starts for cost in costs)
+    allowed = math.inf if most_starts is None else max(most_starts, fewest)
+    return min((cost for cost in costs if cost.starts <= allowed), key=lambda cost: cost.usd)
 
 
 def cold_share(requests_per_second: float, start_seconds: float, cooldown_seconds: float) -> float:
@@ -155,6 +162,11 @@ class WarmCosts:
         if not 0 <= self.warm_start_seconds <= self.cold_start_seconds:
             raise ValueError("a start on a warm node cannot take longer than one on a cold node")
 
+    @property
+    def usd_per_replica_hour(self) -> float:
+        """A replica's share of its node."""
+        return self.usd_per_node_hour / self.replicas_per_node
+
 
 def warm_choice(
     surges: Iterable[Surge],
@@ -177,11 +189,10 @@ def warm_choice(
         waited = warm * costs.warm_start_seconds + (missing - warm) * costs.cold_start_seconds
         violated += surge.per_day / 24 * waited / surge.replicas
     violated = min(violated, 3600.0)
-    idle_nodes = replicas / costs.replicas_per_node + nodes
     return WarmChoice(
         replicas,
         nodes,
-        idle_nodes * costs.usd_per_node_hour,
+        replicas * costs.usd_per_replica_hour + nodes * costs.usd_per_node_hour,
         violated,
         violated * usd_per_violated_second,
     )
@@ -191,7 +202,6 @@ def warm_curve(
     surges: Sequence[Surge], costs: WarmCosts, *, usd_per_violated_second: float, nodes: int = 0
 ) -> tuple[WarmChoice, ...]:
     """The choices from no warm replica to as many as the largest surge needs."""
-    largest = max((surge.replicas for surge in surges), default=0)
     return tuple(
         warm_choice(
             surges,
@@ -200,39 +210,103 @@ def warm_curve(
             nodes=nodes,
             usd_per_violated_second=usd_per_violated_second,
         )
-        for count in range(largest + 1)
+        for count in range(largest_surge(surges) + 1)
     )
+
+
+def largest_surge(surges: Iterable[Surge]) -> int:
+    """Replicas that the largest surge needs, 0 without any."""
+    return max((surge.replicas for surge in surges), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class WarmDemand:
+    """One model of a pool: its surges, what they cost, and the warm replicas it may have."""
+
+    surges: tuple[Surge, ...]
+    costs: WarmCosts
+    usd_per_violated_second: float
+    replicas: range
+
+    def choice(self, replicas: int, nodes: int) -> WarmChoice:
+        """What so many warm replicas and nodes cost this model and leave violated."""
+        return warm_choice(
+            self.surges,
+            self.costs,
+            replicas=replicas,
+            nodes=nodes,
+            usd_per_violated_second=self.usd_per_violated_second,
+        )
+
+    def best_replicas(self, nodes: int) -> WarmChoice:
+        """The cheapest number of warm replicas beside so many warm nodes, the least of equals.
+
+        Idle cost and violated seconds are straight lines between the numbers of replicas that hold
+        a whole surge, alone or with the warm nodes: only these and the two ends are worth trying.
+        """
+        on_nodes = nodes * self.costs.replicas_per_node
+        held = {s.replicas - places for s in self.surges for places in (0, on_nodes)}
+        tried = {self.replicas[0], self.replicas[-1], *held.intersection(self.replicas)}
+        return min(
+            (self.choice(count, nodes) for count in sorted(tried)), key=lambda c: c.usd_per_hour
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PoolChoice:
+    """Warm nodes of a pool, and the choice of each of its models beside them.
+
+    `held_nodes` are those that warm replicas fill, in parts of a node, and the warm ones.
+    """
+
+    nodes: int
+    models: tuple[WarmChoice, ...]
+    idle_usd_per_hour: float
+    held_nodes: float
+
+    @property
+    def violated_seconds_per_hour(self) -> float:
+        """Of all models together."""
+        return sum(choice.violated_seconds_per_hour for choice in self.models)
+
+    @property
+    def violated_usd_per_hour(self) -> float:
+        """What these seconds cost, each at its model's price."""
+        return sum(choice.violated_usd_per_hour for choice in self.models)
+
+    @property
+    def usd_per_hour(self) -> float:
+        """Idle cost and the price of violated seconds together."""
+        return self.idle_usd_per_hour + self.violated_usd_per_hour
+
+
+def pool_choice(demands: Sequence[WarmDemand], nodes: int) -> PoolChoice:
+    """The cheapest warm replicas of every model of a pool that keeps so many nodes warm.
+
+    A warm node serves whichever model's demand rises, and is paid for once; models that rise at the
+    same moment are not counted as such.
+    """
+    found = tuple(demand.best_replicas(nodes) for demand in demands)
+    idle, held = nodes * max(d.costs.usd_per_node_hour for d in demands), float(nodes)
+    for choice, demand in zip(found, demands, strict=True):
+        idle += choice.replicas * demand.costs.usd_per_replica_hour
+        held += choice.replicas / demand.costs.replicas_per_node
+    return PoolChoice(nodes, found, idle, held)
 
 
 def warm_optimum(
-    surges: Sequence[Surge],
-    costs: WarmCosts,
-    *,
-    usd_per_violated_second: float | None = None,
-    allowed_share: float | None = None,
-    at_least: int = 0,
-) -> WarmChoice:
-    """The best warm replicas and nodes, of replicas `at_least` those that run anyway.
+    demands: Sequence[WarmDemand], nodes: range, most_nodes: float = math.inf
+) -> PoolChoice:
+    """The warm nodes, and with them the warm replicas of every model, that cost least together.
 
-    With `usd_per_violated_second` the cheapest of idle cost and violated seconds together; with
-    `allowed_share` the least idle cost that leaves at most this share of time violated. Exactly
-    one of them is given. Of equals the one with less warm capacity is chosen.
+    Of equals the one with fewer nodes is chosen; more than `most_nodes` in all are held only where
+    the fewest warm nodes do not help it. ValueError without a model or a number of nodes.
     """
-    if (usd_per_violated_second is None) == (allowed_share is None):
-        raise ValueError("give usd_per_violated_second or allowed_share, one of the two")
-    if allowed_share is not None and not 0 <= allowed_share <= 1:
-        raise ValueError(f"a share of {allowed_share:g} is not from 0 to 1")
-    price = usd_per_violated_second or 0.0
-    largest = max(at_least, *(surge.replicas for surge in surges), 0)
-    choices = (
-        warm_choice(surges, costs, replicas=replicas, nodes=nodes, usd_per_violated_second=price)
-        for replicas in range(at_least, largest + 1)
-        for nodes in range(-(-(largest - replicas) // costs.replicas_per_node) + 1)
-    )
-    if allowed_share is not None:
-        kept = 3600 * allowed_share
-        choices = (c for c in choices if c.violated_seconds_per_hour <= kept)
-    return min(choices, key=lambda c: (c.usd_per_hour, c.replicas + c.nodes, c.replicas))
+    if not demands or not nodes:
+        raise ValueError("an optimum needs a model and a number of nodes to choose from")
+    choices = (pool_choice(demands, count) for count in nodes)
+    held = (c for c in choices if c.held_nodes <= most_nodes or c.nodes == nodes[0])
+    return min(held, key=lambda choice: choice.usd_per_hour)
 
 
 def poisson_surges(

@@ -105,7 +105,13 @@ class Bundle:
 _OTHER_TRIGGERS = Trim(
     "github.com/kedacore/keda/v2",
     files="pkg/scalers/*_scaler.go",
-    kept_files=("cron_scaler.go", "external_scaler.go", "prometheus_scaler.go"),
+    # The one for Azure queues declares a constant that all of them use.
+    kept_files=(
+        "azure_queue_scaler.go",
+        "cron_scaler.go",
+        "external_scaler.go",
+        "prometheus_scaler.go",
+    ),
     registry="pkg/scaling/scalers_builder.go",
     entry=r'\tcase "([\w-]+)":\n\t\treturn scalers\.New.*\n',
     kept_entries=("cron", "external", "external-push", "prometheus"),

@@ -5,24 +5,26 @@ from coldstart.planning.decision import Candidate, Decision, PlanError, Rejectio
 from coldstart.planning.model import (
     ChartPlan,
     ClusterPlan,
-    CronTrigger,
-    DrainPlan,
     FitPlan,
     HostPlan,
     ImagePlan,
     KarpenterPool,
-    LoadPlan,
     ModelPlan,
     NetworkPlan,
     PoolPlan,
-    ProbePlan,
-    RolloutPlan,
-    ScalingPlan,
     StackPlan,
     SubnetPlan,
     Taint,
-    Trigger,
     VolumePlan,
+)
+from coldstart.planning.operation_plan import (
+    CronTrigger,
+    DrainPlan,
+    LoadPlan,
+    ProbePlan,
+    RolloutPlan,
+    ScalingPlan,
+    Trigger,
     WakePlan,
 )
 from coldstart.planning.plan import PlanFailedError, plan_stack

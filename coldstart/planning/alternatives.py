@@ -31,8 +31,8 @@ def gpu_by_second(
 ) -> GpuBySecond:
     """A worker of a serverless platform with the GPUs of one replica. Raises as `GpuBySecond`.
 
-    Unless told otherwise it starts in the time from container start to ready that the plan
-    predicts, and idles as long as the platform does by default.
+    Unless told otherwise it starts in the time from container start to ready that the plan predicts
+    without a golden archive, and idles as long as the platform does by default.
     """
     planned = plan.models[model]
     return GpuBySecond(

@@ -77,7 +77,6 @@ class ColdStart:
     image_delivery: ImageDelivery
     image_bytes: int
     model: Model
-    tensor_parallel: int
     weights: WeightsPath
     compile_cache: CompileCache
     parallel_loader: bool = True
@@ -261,15 +260,19 @@ def _engine_phases(start: ColdStart, catalog: Catalog, after: tuple[str, ...]) -
 
 
 def _fixed(figure: PhaseFigure) -> _Estimate:
-    seconds = figure.seconds_p50 or 0.0
+    if figure.seconds_p50 is None:
+        raise ValueError(f"the catalog's figure {figure.key} has no seconds")
+    seconds = figure.seconds_p50
     spread = from_range(seconds, figure.seconds_low, seconds, figure.seconds_high)
     return _Estimate(seconds, figure.source, spread)
 
 
 def _moved(moved_bytes: int, figure: PhaseFigure, at_most: float = float("inf")) -> _Estimate:
     """Bytes at the figure's rate, and never faster than `at_most` bytes a second."""
+    if figure.bytes_per_second is None:
+        raise ValueError(f"the catalog's figure {figure.key} has no rate")
     floor = moved_bytes / at_most
-    seconds = moved_bytes / (figure.bytes_per_second or float("inf"))
+    seconds = moved_bytes / figure.bytes_per_second
     low, middle, high = figure.seconds_low, figure.seconds_p50, figure.seconds_high
     spread = from_range(seconds, low, middle, high, floor)
     return _Estimate(max(seconds, floor), figure.source, spread)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from coldstart.catalog import Catalog, EngineVersion
 from coldstart.spec.model import StackSpec
 
+IMAGE_ARCHITECTURE = "amd64"
+"""The manifest that the catalog's engine image is pinned and measured by."""
+
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from coldstart.catalog import Catalog
+from coldstart.catalog import Catalog, InstanceType
 from coldstart.planning.bill import CostLine, CostPlan, TokenCost
 from coldstart.planning.model import ClusterPlan, ModelPlan, NetworkPlan, PoolPlan
 from coldstart.planning.purchase import Nodes, mix_line, on_demand
@@ -35,12 +35,15 @@ def cost_plan(
     """
     rows: list[CostLine | str] = []
     replicas = typical_replicas or {}
-    nodes = {name: _pool_nodes(pool, models, spec, replicas) for name, pool in pools.items()}
+    kinds = {name: _expected_type(pool, models, spec, catalog) for name, pool in pools.items()}
+    nodes = {
+        name: _pool_nodes(pool, catalog.instance(kinds[name]), models, spec, replicas)
+        for name, pool in pools.items()
+    }
     if Layer.INFRA in spec.layers:
         system = Nodes(cluster.system_nodes, cluster.system_nodes, cluster.system_nodes)
         rows += _fixed(spec, network, catalog)
         rows.append(_node_line("system nodes", cluster.system_instance_type, system, spec, catalog))
-    kinds = {name: _expected_type(pool, models, spec, catalog) for name, pool in pools.items()}
     machines = {
         name: _node_line(f"pool {name}", kinds[name], nodes[name], spec, catalog) for name in pools
     }
@@ -129,11 +132,12 @@ def _expected_type(
 
 def _pool_nodes(
     pool: PoolPlan,
+    kind: InstanceType,
     models: Mapping[str, ModelPlan],
     spec: StackSpec,
     replicas: Mapping[str, float],
 ) -> Nodes:
-    """Nodes for the least GPUs, for those of the mean traffic, and at the limit.
+    """Nodes of `kind` for the least GPUs, for those of the mean traffic, and at the limit.
 
     Where another stack serves on the pool, its traffic is not known here.
     """
@@ -141,7 +145,7 @@ def _pool_nodes(
     most = pool.max_nodes * len(pool.capacity.value)
 
     def holding(gpus: int) -> int:
-        return math.ceil(gpus / pool.gpus_per_node) + pool.warm_nodes
+        return math.ceil(gpus / kind.accelerator_count) + pool.warm_nodes
 
     idle = min(holding(sum(m.least_gpus for m in served)), pool.max_nodes)
     known = Layer.WORKLOAD in spec.layers and all(m.name in replicas for m in served)
@@ -204,11 +208,14 @@ def _volume_usd_per_hour(pool: PoolPlan, spec: StackSpec, catalog: Catalog) -> f
 def node_usd_per_hour(
     pool: PoolPlan, instance_type: str, spec: StackSpec, catalog: Catalog
 ) -> float | None:
-    """One running node of a pool with its volumes, on demand; None where a price is not known."""
-    price = catalog.price(spec.region, instance_type)
-    if price is None or price.on_demand_usd_per_hour is None:
+    """One running node of a pool with its volumes, on demand; None where a price is not known.
+
+    The stack file's own price of the instance type comes before the catalog's.
+    """
+    price = on_demand(instance_type, spec, catalog)
+    if price is None:
         return None
     try:
-        return price.on_demand_usd_per_hour + _volume_usd_per_hour(pool, spec, catalog)
+        return price.usd_per_hour + _volume_usd_per_hour(pool, spec, catalog)
     except LookupError:
         return None

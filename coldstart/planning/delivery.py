@@ -233,19 +233,14 @@ class _Table:
             if self.pool.max_nodes < 2:
                 return _Obstacle("image", "a pool of one node has no peer to pull from")
         if image is ImageDelivery.PARALLEL:
-            small = next(
-                (
-                    t
-                    for t in self.types
-                    if t.vcpu < self.catalog.limit("soci_min_vcpu").value
-                    or t.memory_mib / 1024 < self.catalog.limit("soci_min_memory_gib").value
-                ),
-                None,
+            vcpu, gib = (
+                self.catalog.limit(f"soci_min_{what}").value for what in ("vcpu", "memory_gib")
             )
+            small = [t for t in self.types if t.vcpu < vcpu or t.memory_mib / 1024 < gib]
             if small:
                 return _Obstacle(
                     "image",
-                    f"{small.name} is below 4 vCPU and 7 GiB, where the node "
+                    f"{small[0].name} is below {vcpu:g} vCPU and {gib:g} GiB, where the node "
                     "ignores the setting silently",
                 )
             if not self.image.registry.endswith(RANGED_REGISTRIES):

@@ -9,6 +9,7 @@ from typing import Any
 
 from coldstart.catalog import Catalog
 from coldstart.planning.decision import Decision
+from coldstart.planning.figures import Figure, figures_of
 from coldstart.planning.levers import levers
 from coldstart.planning.model import ModelPlan, PoolPlan, StackPlan
 from coldstart.planning.override import Effect, NotAKeyError, effect
@@ -18,15 +19,6 @@ from coldstart.planning.whatif import best_levers
 from coldstart.spec.problems import did_you_mean
 from coldstart.units import GIB, format_bytes, format_seconds
 
-PHASES: Mapping[str, tuple[str, ...]] = {
-    "os": ("node", "device"),
-    "localStorage": ("image", "stage"),
-    "image": ("image",),
-    "weights": ("mount", "stager", "stage", "load"),
-    "loadFormat": ("load",),
-    "compileCache": ("stager", "compile"),
-}
-"""Phases of the cold start that a decision decides about, by its key."""
 FOLLOWS: Mapping[str, str] = {
     "capacity": "it follows from the order of {pool}.capacity and from maxNodes",
     "rollout": "it follows from scaling.max and tensorParallel of the pool's models and from "
@@ -40,21 +32,18 @@ FOLLOWS: Mapping[str, str] = {
     "drain": "it follows from {model}.maxRequestDuration and {pool}.capacity",
 }
 """What to change instead, for what has no key of its own."""
-ALIASES = {"budget": "coldStartBudget", "gpu": "fit", "price": "cost", "storage": "localStorage"}
+ALIASES = {
+    "budget": "coldStartBudget",
+    "gpu": "fit",
+    "price": "cost",
+    "storage": "localStorage",
+    "warmReplicas": "min",
+}
 """Other words for a decision."""
 
 
 class UnknownTopicError(LookupError):
     """A model, pool or decision that this plan does not have; the message lists what it has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A number the decision rests on, with its unit in `value`, and where it was read."""
-
-    name: str
-    value: str
-    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +112,7 @@ class _Subject:
                 f"{did_you_mean(name, known)}"
             )
         self.pool: PoolPlan = plan.pools[self.model.pool if self.model else name]
-        served = [m for m in plan.models.values() if m.pool == self.pool.name]
-        self.models = [self.model] if self.model else served
+        self.models = (self.model,) if self.model else plan.models_of(self.pool.name)
 
     def topics(self) -> dict[str, Callable[[], Explanation]]:
         """What can be explained, by its short name."""
@@ -186,7 +174,7 @@ class _Subject:
             Alternative(r.value, r.reason, self._effect(path, r.value)) for r in decision.rejected
         ]
         settable = self._effect(path, decision.value) is not None
-        figures = self._figures(path.rpartition(".")[2])
+        figures = figures_of(path.rpartition(".")[2], self.plan, self.models, self.catalog)
         return self._made(
             path, decision.value, decision.reason, figures, alternatives, path if settable else None
         )
@@ -196,34 +184,6 @@ class _Subject:
             return effect(self.plan, path, value, self.catalog)
         except NotAKeyError:
             return None
-
-    def _figures(self, key: str) -> Iterable[Figure]:
-        for model in self.models:
-            for phase in model.cold_start.phases:
-                if phase.key in PHASES.get(key, ()):
-                    yield Figure(
-                        f"{model.name}: {phase.name}", format_seconds(phase.seconds), phase.source
-                    )
-        if key in ("capacity", "cost"):
-            yield from self._prices()
-        if key == "natGateways":
-            price = self.catalog.fixed_price("nat_gateway_hour")
-            usd = price.usd_by_region.get(self.plan.spec.region)
-            if usd is not None:
-                yield Figure("one NAT gateway", f"${usd:g}/h", price.source)
-
-    def _prices(self) -> Iterable[Figure]:
-        region = self.plan.spec.region
-        for name in dict.fromkeys(m.expected_instance_type for m in self.models):
-            price = self.catalog.price(region, name)
-            if price is None:
-                continue
-            for kind, usd in (
-                ("on demand", price.on_demand_usd_per_hour),
-                ("spot", price.spot_usd_per_hour),
-            ):
-                if usd is not None:
-                    yield Figure(f"{name} {kind} in {region}", f"${usd:,.2f}/h", price.source)
 
     def _fit(self, model: ModelPlan) -> Explanation:
         fit = model.fit

@@ -22,7 +22,7 @@ from coldstart.capacity.memory import (
     sequence_bytes,
 )
 from coldstart.catalog import Accelerator, InstanceType, Model
-from coldstart.planning.context import Context
+from coldstart.planning.context import IMAGE_ARCHITECTURE, Context
 from coldstart.planning.decision import Decision, PlanError, Rejection
 from coldstart.planning.fit_plan import FitPlan, HostPlan
 from coldstart.planning.host import cheapest, holds, host_plan
@@ -81,10 +81,7 @@ def fits(
     not. `visible_gib` replaces the GPU's memory, for a slice of one. Pure and cheap; LookupError
     for a precision the model has no weights in.
     """
-    precision = precision or model.native_precision
-    if precision not in model.weight_bytes:
-        known = ", ".join(model.weight_bytes)
-        raise LookupError(f"{model.name} has no weights in {precision!r}; known: {known}")
+    precision = _known_precision(model, precision)
     total_gib = accelerator.visible_gib if visible_gib is None else visible_gib
     tokens = LARGE_BATCH_TOKENS if total_gib >= LARGE_GPU_GIB else BATCH_TOKENS
     found = memory(
@@ -163,6 +160,14 @@ def _room(
         context = 1 << max(longest.bit_length() - 1, 0)
     tokens = int(cache_bytes / sequence(context) * context)
     return _Room(holds, context, longest, tokens, int(cache_bytes / turn))
+
+
+def _known_precision(model: Model, precision: str | None) -> str:
+    wanted = precision or model.native_precision
+    if wanted not in model.weight_bytes:
+        known = ", ".join(model.weight_bytes)
+        raise LookupError(f"{model.name} has no weights in {wanted!r}; known: {known}")
+    return wanted
 
 
 def served_precision(path: str, wish: str, model: Model, accelerator: Accelerator) -> str:
@@ -363,7 +368,7 @@ def nearest(path: str, spec: ModelSpec, model: Model, context: Context) -> str:
     """
     catalog, best = context.catalog, (math.inf, "")
     for kind in catalog.instance_types.values():
-        if kind.accelerator is None or kind.arch != "amd64":
+        if kind.accelerator is None or kind.arch != IMAGE_ARCHITECTURE:
             continue
         price = catalog.price(context.spec.region, kind.name)
         usd = (price and price.on_demand_usd_per_hour) or math.inf

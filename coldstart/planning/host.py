@@ -30,6 +30,7 @@ SYSTEM_DAEMONS_MIB = 1024
 
 
 def host_plan(fit: FitPlan, scratch_mib: int) -> HostPlan:
+    """What a replica asks of its node beside GPUs, with `scratch_mib` of local disk."""
     gpus = fit.gpus
     shm = SHM_MULTI_GPU_MIB if gpus > 1 else SHM_SINGLE_GPU_MIB
     memory = shm + HOST_BASE_MIB + HOST_PER_GPU_MIB * gpus + STREAMER_BUFFER_MIB
@@ -45,6 +46,7 @@ def host_plan(fit: FitPlan, scratch_mib: int) -> HostPlan:
 
 
 def holds(kind: InstanceType, fit: FitPlan, host: HostPlan) -> bool:
+    """Whether a replica and the node's own daemons fit; without NVMe its volume has the scratch."""
     return (
         kind.accelerator_count >= fit.gpus
         and kind.allocatable_cpu_millicores - SYSTEM_DAEMONS_MILLICORES
@@ -58,6 +60,11 @@ def holds(kind: InstanceType, fit: FitPlan, host: HostPlan) -> bool:
 def cheapest(
     path: str, fit: FitPlan, host: HostPlan, types: tuple[InstanceType, ...], context: Context
 ) -> InstanceType:
+    """The type with the lowest list price that holds a replica, then the smallest.
+
+    Raises PlanError with what a replica asks for when none of the pool's types does.
+    """
+
     def price(instance: InstanceType) -> float:
         found = context.catalog.price(context.spec.region, instance.name)
         return (found and found.on_demand_usd_per_hour) or float("inf")

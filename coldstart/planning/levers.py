@@ -16,6 +16,7 @@ from coldstart.planning.cold_start import (
 )
 from coldstart.planning.cost import HOURS_PER_MONTH, node_usd_per_hour
 from coldstart.planning.model import ModelPlan, PoolPlan, StackPlan
+from coldstart.planning.purchase import on_demand
 from coldstart.planning.timeline import Timeline
 from coldstart.spec.model import ImageDelivery, OperatingSystem, WeightsPath
 from coldstart.units import GIB, format_seconds
@@ -219,7 +220,7 @@ def _warm_cost(
     each = node_usd_per_hour(pool, kind, plan.spec, catalog)
     if each is None:
         return None, f"no price for {kind} in {plan.spec.region}"
-    price = catalog.price(plan.spec.region, kind)
+    price = on_demand(kind, plan.spec, catalog)
     source = price.source if price else ""
     return pool.warm_nodes * each, f"{pool.warm_nodes} x {kind} with its volumes: {source}"
 

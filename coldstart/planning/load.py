@@ -18,11 +18,11 @@ from coldstart.capacity.sizing import (
 )
 from coldstart.capacity.speed import EngineSpeed
 from coldstart.capacity.throughput import achieved, engine_speed
-from coldstart.capacity.warm import WarmCosts
 from coldstart.catalog import Accelerator, Catalog, Model, load
 from coldstart.planning.decision import Decision, PlanError
-from coldstart.planning.model import FitPlan, LoadPlan, ModelPlan, PoolPlan, StackPlan
-from coldstart.spec.model import MOST_REPLICAS, LengthSpec, ModelSpec
+from coldstart.planning.model import FitPlan, ModelPlan, PoolPlan, StackPlan
+from coldstart.planning.operation_plan import LoadPlan
+from coldstart.spec.model import AUTO, MOST_REPLICAS, LengthSpec, ModelSpec
 from coldstart.units import format_seconds
 
 ANY = Targets(math.inf, math.inf)
@@ -41,10 +41,17 @@ def lengths(spec: LengthSpec) -> Lengths:
 
 
 def replica_speed(
-    plan: StackPlan, name: str, prompt_tokens: float, output_tokens: float
+    plan: StackPlan,
+    name: str,
+    prompt_tokens: float,
+    output_tokens: float,
+    catalog: Catalog | None = None,
 ) -> EngineSpeed:
-    """The estimated speed of a model's replica with as many sequences as the engine runs."""
-    catalog, planned = load(), plan.models[name]
+    """The estimated speed of a model's replica with as many sequences as the engine runs.
+
+    `catalog` is the one the plan was made with, the packaged one when it is left out.
+    """
+    catalog, planned = catalog or load(), plan.models[name]
     model = catalog.with_models(plan.spec.local_models).model(planned.repository)
     accelerator = catalog.accelerator(plan.pools[planned.pool].accelerator)
     speed = speed_at(prompt_tokens, output_tokens, model, accelerator, planned.fit, catalog)
@@ -93,6 +100,7 @@ def load_plan(
         Targets(spec.slo.ttft, spec.slo.tpot, spec.slo.percentile) if spec.slo is not None else None
     )
     prompt, output = lengths(traffic.prompt_tokens), lengths(traffic.output_tokens)
+    _check_context(path, prompt.mean + output.mean, spec, model, fit)
     speed = speed_at(prompt.mean, output.mean, model, accelerator, fit, catalog)
     try:
         replica = replica_capacity(
@@ -115,6 +123,7 @@ def load_plan(
     return LoadPlan(
         requests_per_second=traffic.requests_per_second,
         peak_requests_per_second=peak,
+        peaks_per_day=traffic.peaks_per_day if peak > traffic.requests_per_second else 0.0,
         targets=targets,
         replica=replica,
         durations=Lengths.with_cv(replica.service_seconds, replica.service_cv),
@@ -128,6 +137,27 @@ def load_plan(
     )
 
 
+def _check_context(
+    path: str, request_tokens: float, spec: ModelSpec, model: Model, fit: FitPlan
+) -> None:
+    """The engine refuses a request that is longer than its context."""
+    if request_tokens <= fit.max_model_len:
+        return
+    needed = math.ceil(request_tokens)
+    works = (
+        f"Shorten them, or name maxModelLen: {needed} or more"
+        if needed <= model.context_tokens
+        else f"Shorten them: {model.name} was made for {model.context_tokens} tokens"
+    )
+    said = "auto" if spec.max_model_len == AUTO else "as named"
+    raise PlanError(
+        f"{path}.traffic",
+        f"promptTokens and outputTokens take {needed} tokens in the mean, more than the context of "
+        f"{fit.max_model_len} (maxModelLen {said}), so that the engine would refuse most requests. "
+        f"{works}",
+    )
+
+
 def typical_replicas(models: Mapping[str, ModelPlan]) -> dict[str, float]:
     """Replicas that each model's mean traffic keeps running, where it is known."""
     return {
@@ -137,7 +167,7 @@ def typical_replicas(models: Mapping[str, ModelPlan]) -> dict[str, float]:
     }
 
 
-def replicas_decision(load: LoadPlan, spec: ModelSpec, start_seconds: float) -> Decision[int]:
+def replicas_decision(load: LoadPlan, min_replicas: int, start_seconds: float) -> Decision[int]:
     """Replicas the peak needs, what one of them does, and what waits until the last is ready."""
     replica = load.replica
     kept = (
@@ -153,12 +183,12 @@ def replicas_decision(load: LoadPlan, spec: ModelSpec, start_seconds: float) -> 
     )
     if load.stages > 1:
         reason += f" ({PROMPTS_IN_TURN})"
-    if spec.scaling.min < load.peak_replicas:
+    if min_replicas < load.peak_replicas:
         at_once = math.ceil(load.peak_requests_per_second * replica.service_seconds)
-        surge = capacity_plan(at_once, replica.concurrency, spec.scaling.min)
+        surge = capacity_plan(at_once, replica.concurrency, min_replicas)
         if surge.requests_waiting:
             reason += (
-                f"; with scaling.min {spec.scaling.min} a jump to the peak leaves "
+                f"; with scaling.min {min_replicas} a jump to the peak leaves "
                 f"{surge.requests_waiting} of {at_once} requests waiting for "
                 f"{format_seconds(start_seconds)}"
             )
@@ -171,12 +201,6 @@ BOUND_WORDS: Mapping[str, str] = {
     "kv-cache": "KV cache memory",
     "max-num-seqs": "maxConcurrency",
 }
-
-
-def warm_costs(model: ModelPlan, replicas_per_node: int, usd_per_node_hour: float) -> WarmCosts:
-    """What warm capacity for this model costs and saves, by the plan's own cold starts."""
-    warm, cold = model.warm_node.total_seconds, model.cold_start.total_seconds
-    return WarmCosts(usd_per_node_hour, replicas_per_node, min(warm, cold), cold)
 
 
 def load_errors(

@@ -6,15 +6,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from coldstart.capacity.lengths import Lengths
-from coldstart.capacity.sizing import ReplicaCapacity, Targets
+from coldstart.capacity.warm import WarmCosts
 from coldstart.planning.bill import CostPlan
 from coldstart.planning.cold_start import ColdStart
 from coldstart.planning.decision import Decision
 from coldstart.planning.fit_plan import FitPlan, HostPlan
+from coldstart.planning.operation_plan import (
+    DrainPlan,
+    LoadPlan,
+    ProbePlan,
+    RolloutPlan,
+    ScalingPlan,
+)
 from coldstart.planning.timeline import Timeline
 from coldstart.spec.model import (
-    AUTO,
     CapacityType,
     CompileCache,
     ImageDelivery,
@@ -120,7 +125,7 @@ class PoolPlan:
     reservation_ids: tuple[str, ...]
     reservation_tags: Mapping[str, str]
     max_nodes: int
-    warm_nodes: int
+    warm: Decision[int]
     limits: Mapping[str, str]
     volumes: tuple[VolumePlan, ...]
     user_data: str
@@ -132,6 +137,11 @@ class PoolPlan:
     termination_grace_seconds: int
     shares_compile_cache: bool
     cpu_architecture: str
+
+    @property
+    def warm_nodes(self) -> int:
+        """Nodes kept empty and ready beside those in use."""
+        return self.warm.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,126 +158,6 @@ class CompileCachePlan:
 
 
 @dataclass(frozen=True, slots=True)
-class ProbePlan:
-    """The startup probe: `period_seconds` × `failure_threshold` covers `covers_seconds`."""
-
-    period_seconds: int
-    failure_threshold: int
-    covers_seconds: int
-
-
-@dataclass(frozen=True, slots=True)
-class LoadPlan:
-    """What a model is asked for, and what one replica of it does.
-
-    `targets` is None without an slo, `replica` then the most it can do. `durations` are the
-    seconds a request runs in a full batch. `in_flight` requests are in a replica, on average, that
-    takes as many a second as it may. `replicas` carry the mean rate, `peak_replicas` the peak; each
-    has `stages` of a pipeline.
-    """
-
-    requests_per_second: float
-    peak_requests_per_second: float
-    targets: Targets | None
-    replica: ReplicaCapacity
-    durations: Lengths
-    in_flight: int
-    replicas: int
-    peak_replicas: int
-    stages: int
-
-
-@dataclass(frozen=True, slots=True)
-class DrainPlan:
-    """How a replica stops without losing requests.
-
-    Where traffic is known, `finish_share` of the running requests finish in an orderly stop and
-    `notice_finish_share` after a spot notice.
-    """
-
-    endpoint_removal_seconds: int
-    shutdown_timeout_seconds: int
-    grace_seconds: int
-    notice_seconds: int | None
-    reason: str
-    finish_share: float | None = None
-    notice_finish_share: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Trigger:
-    """One KEDA Prometheus trigger."""
-
-    name: str
-    query: str
-    threshold: str
-    activation_threshold: str
-
-
-@dataclass(frozen=True, slots=True)
-class CronTrigger:
-    """One KEDA cron trigger: so many replicas from `start` to `end`, both cron lines."""
-
-    name: str
-    timezone: str
-    start: str
-    end: str
-    desired_replicas: int
-
-
-@dataclass(frozen=True, slots=True)
-class WakePlan:
-    """Waking from zero: a proxy in front holds requests, since no replica exports a metric then.
-
-    `target_concurrency` is the held and running requests one replica is asked for;
-    `hold_seconds` how long a request may wait for the first replica.
-    """
-
-    target_concurrency: int
-    hold_seconds: int
-
-
-@dataclass(frozen=True, slots=True)
-class ScalingPlan:
-    """The ScaledObject of one model.
-
-    `wake` is set when the model may scale to zero. Without it an empty query result is an error
-    that leads to the fallback; with it an empty result is what zero replicas look like.
-    `waiting_requests` per replica ask for the next; `replicas` is what the peak needs, None
-    without traffic.
-    """
-
-    min_replicas: int
-    max_replicas: int
-    polling_seconds: int
-    waiting_requests: Decision[int]
-    cooldown: Decision[int]
-    schedules: Decision[tuple[CronTrigger, ...]]
-    triggers: tuple[Trigger, ...]
-    fallback_replicas: int | None
-    fallback_failures: int
-    scale_up_pods: int
-    scale_up_period_seconds: int
-    scale_down_window_seconds: int
-    scale_down_period_seconds: int
-    wake: WakePlan | None = None
-    replicas: Decision[int] | None = None
-
-    @property
-    def cooldown_seconds(self) -> int:
-        """How long the last replica idles before it is stopped."""
-        return self.cooldown.value
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutPlan:
-    """How a new version replaces the old one, in replicas."""
-
-    max_surge: int
-    max_unavailable: int
-
-
-@dataclass(frozen=True, slots=True)
 class ModelPlan:
     """One model, decided. `name` is its namespace, Service and served model name.
 
@@ -275,7 +165,8 @@ class ModelPlan:
     bucket). `model_path` is the path the engine opens, the same in serving and publishing pods, or
     None when it streams `<scheme>://<bucket>/<weights_prefix>`. `engine_args` follow the path.
     `start` is what `cold_start` (N→N+1), `first_node`, `from_zero` (0→1) and `warm_node` were
-    predicted from, `baseline` the same without any lever.
+    predicted from, `baseline` the same without any lever. `warm_costs` is what warm capacity costs
+    and saves, None where its nodes have no price.
     """
 
     name: str
@@ -307,6 +198,7 @@ class ModelPlan:
     warm_node: Timeline
     baseline: Timeline
     budget_seconds: float | None
+    warm_costs: WarmCosts | None
     load: LoadPlan | None = None
 
     @property
@@ -321,7 +213,7 @@ class ModelPlan:
 
     @property
     def predicted_startup_seconds(self) -> int:
-        """From container start to ready, rounded up: what the startup probe must cover."""
+        """Container start to ready without a golden archive, which the startup probe must cover."""
         return self.probe.covers_seconds
 
 
@@ -367,6 +259,10 @@ class StackPlan:
     cost: CostPlan
     notes: tuple[str, ...] = field(default=())
 
+    def models_of(self, pool: str) -> tuple[ModelPlan, ...]:
+        """The models served on a pool."""
+        return tuple(model for model in self.models.values() if model.pool == pool)
+
     def decisions(self) -> Iterator[tuple[str, Decision[Any]]]:
         """Every decision with its path in the stack file, in the file's order."""
         yield "network.natGateways", self.network.nat_gateways
@@ -377,8 +273,10 @@ class StackPlan:
             yield f"{path}.localStorage", pool.local_storage
             yield f"{path}.image", pool.image_delivery
             yield f"{path}.capacity", pool.capacity
+            if any(self.spec.models[m.name].prices_violations for m in self.models_of(name)):
+                yield f"{path}.warmNodes", pool.warm
         for name, model in self.models.items():
-            path = f"models.{name}"
+            path, spec = f"models.{name}", self.spec.models[name]
             yield f"{path}.tensorParallel", model.parallelism
             yield f"{path}.weights", model.weights
             yield f"{path}.loadFormat", model.load_format
@@ -386,8 +284,10 @@ class StackPlan:
             yield f"{path}.rollout", model.rollout
             if model.scaling.replicas is not None:
                 yield f"{path}.traffic", model.scaling.replicas
+            if spec.prices_violations:
+                yield f"{path}.scaling.min", model.scaling.minimum
             yield f"{path}.scaling.waitingRequests", model.scaling.waiting_requests
-            if model.scaling.min_replicas == 0 or self.spec.models[name].scaling.cooldown != AUTO:
+            if model.scaling.min_replicas == 0 or spec.tells_cooldown:
                 yield f"{path}.scaling.cooldown", model.scaling.cooldown
             if model.scaling.schedules.value:
                 yield f"{path}.scaling.schedules", model.scaling.schedules

@@ -14,7 +14,8 @@ from coldstart.capacity.drain import (
 from coldstart.catalog import Catalog, EngineVersion
 from coldstart.planning.cold_start import ColdStart, predict
 from coldstart.planning.decision import Decision, Rejection
-from coldstart.planning.model import DrainPlan, LoadPlan, PoolPlan, ProbePlan, RolloutPlan
+from coldstart.planning.model import PoolPlan
+from coldstart.planning.operation_plan import DrainPlan, LoadPlan, ProbePlan, RolloutPlan
 from coldstart.spec.model import CapacityType, ModelSpec, Platform
 from coldstart.units import format_seconds
 

@@ -88,7 +88,10 @@ def _taken(field: FieldInfo, value: Any, path: str) -> Any:
     kind: Any = field.annotation
     if field.metadata:
         kind = Annotated[kind, *field.metadata]
-    try:
-        return TypeAdapter(kind).validate_python(value)
-    except ValidationError:
-        raise NotAKeyError(f"{path} does not take {value}") from None
+    # A plan holds seconds where the file writes a duration with its unit.
+    for written in (value, f"{value}s"):
+        try:
+            return TypeAdapter(kind).validate_python(written)
+        except ValidationError:
+            continue
+    raise NotAKeyError(f"{path} does not take {value}")

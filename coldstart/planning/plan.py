@@ -25,7 +25,9 @@ from coldstart.planning.model import (
 from coldstart.planning.network import network_plan
 from coldstart.planning.operation import rollout_plan
 from coldstart.planning.pool import plan_pool
+from coldstart.planning.scaling import with_minimum
 from coldstart.planning.serving import plan_model
+from coldstart.planning.warm import warm_plan
 from coldstart.spec.load import PROJECT
 from coldstart.spec.model import Environment, Layer, StackSpec, WeightsPath
 from coldstart.spec.problems import Problem
@@ -74,6 +76,7 @@ def plan_stack(spec: StackSpec, catalog: Catalog | None = None) -> StackPlan:
             model = _caught(errors, partial(plan_model, name, context, pools[model_spec.node_pool]))
             if model is not None:
                 models[name] = model
+    _keep_warm(pools, models, context, errors)
     errors += [
         *_name_errors(pools),
         *_capacity_errors(pools, models, known),
@@ -81,7 +84,7 @@ def plan_stack(spec: StackSpec, catalog: Catalog | None = None) -> StackPlan:
     ]
     if errors or network is None:
         raise PlanFailedError(spec, errors)
-    models = _with_surge(pools, models)
+    models = _with_surge(pools, models, known)
     cluster = _cluster(spec, known)
     return StackPlan(
         spec=spec,
@@ -99,6 +102,27 @@ def plan_stack(spec: StackSpec, catalog: Catalog | None = None) -> StackPlan:
         cost=cost_plan(spec, network, cluster, pools, models, known, typical_replicas(models)),
         notes=(*_notes(spec, pools, models), *load_notes(models, pools, known)),
     )
+
+
+def _keep_warm(
+    pools: dict[str, PoolPlan],
+    models: dict[str, ModelPlan],
+    context: Context,
+    errors: list[PlanError],
+) -> None:
+    """Decide warm nodes and the replicas that always run, now that all models of a pool are known.
+
+    Only where a violated second has a price; everywhere else what was planned stays.
+    """
+    for name, pool in pools.items():
+        served = [model for model in models.values() if model.pool == name]
+        found = _caught(errors, partial(warm_plan, pool, served, context))
+        if found is None:
+            continue
+        pools[name] = replace(pool, warm=found.nodes)
+        for key, minimum in found.replicas.items():
+            spec = context.spec.models[key]
+            models[key] = with_minimum(models[key], spec, context.catalog, minimum)
 
 
 def _caught(errors: list[PlanError], make: Callable[[], T]) -> T | None:
@@ -164,20 +188,27 @@ def _capacity_errors(
                     f"nodePools.{name}.maxNodes",
                     f"{pool.max_nodes} nodes have {pool.max_nodes * pool.gpus_per_node} GPUs; the "
                     f"models of the pool ask for {least} at their scaling.min. "
-                    f"Use maxNodes: {-(-least // pool.gpus_per_node)}",
+                    f"Use maxNodes: {-(-least // pool.gpus_per_node)}, or a smaller scaling.min",
                 )
             )
     return errors
 
 
 def _with_surge(
-    pools: Mapping[str, PoolPlan], models: Mapping[str, ModelPlan]
+    pools: Mapping[str, PoolPlan], models: Mapping[str, ModelPlan], catalog: Catalog
 ) -> dict[str, ModelPlan]:
-    """What a rollout may use, now that every model's full scale is known."""
-    free = {
-        name: max(0, pool.max_nodes * pool.gpus_per_node - _gpus_at_full_scale(models, name))
-        for name, pool in pools.items()
-    }
+    """What a rollout may use, now that every model's full scale is known.
+
+    Counted with the smallest type Karpenter is expected to start: a surge that waits is worse than
+    one that was not tried.
+    """
+    free = {}
+    for name, pool in pools.items():
+        kinds = [
+            catalog.instance(m.expected_instance_type) for m in models.values() if m.pool == name
+        ]
+        per_node = min((kind.accelerator_count for kind in kinds), default=pool.gpus_per_node)
+        free[name] = max(0, pool.max_nodes * per_node - _gpus_at_full_scale(models, name))
     return {
         name: replace(model, rollout=rollout_plan(model.fit.gpus, free[model.pool]))
         for name, model in models.items()
@@ -208,7 +239,7 @@ def _images(spec: StackSpec, catalog: Catalog) -> dict[str, ImagePlan]:
     if spec.engine.image is not None:
         name, _, digest = spec.engine.image.partition("@")
         registry, _, repository = name.partition("/")
-        if "." not in registry:
+        if not repository or not (set(".:") & set(registry) or registry == "localhost"):
             registry, repository = DOCKER_HUB, name
         images["engine"] = ImagePlan(registry, repository.partition(":")[0], digest)
     return images
@@ -219,8 +250,10 @@ def _image_facts(
 ) -> ImageFacts:
     image, known = images["engine"], catalog.image("engine")
     registry = ECR if image.registry in mirrors else image.registry
-    compressed = spec.engine.image_size or known.compressed_bytes or 0
-    ratio = (known.unpacked_bytes or 0) / (known.compressed_bytes or 1)
+    if known.compressed_bytes is None or known.unpacked_bytes is None:
+        raise ValueError("the catalog's engine image has no sizes")
+    compressed = spec.engine.image_size or known.compressed_bytes
+    ratio = known.unpacked_bytes / known.compressed_bytes
     return ImageFacts(registry, image.digest, compressed, round(compressed * ratio))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from coldstart.catalog import Catalog, InstanceType
-from coldstart.planning.context import Context
+from coldstart.planning.context import IMAGE_ARCHITECTURE, Context
 from coldstart.planning.decision import Decision, PlanError, Rejection
 from coldstart.planning.delivery import Delivery, delivery
 from coldstart.planning.model import KarpenterPool, PoolPlan, Taint, VolumePlan
@@ -26,8 +26,6 @@ NODE_POOL_LABEL = "coldstart.dev/node-pool"
 GPU_TAINT = Taint("nvidia.com/gpu", "NoSchedule", "present")
 EFS_STARTUP_TAINT = Taint("efs.csi.aws.com/agent-not-ready", "NoExecute")
 """Removed by the EFS CSI driver once it can mount on the node (aws-efs-csi-driver v3.4.1)."""
-IMAGE_ARCHITECTURE = "amd64"
-"""The manifest that the catalog's engine image is pinned and measured by."""
 LOCAL_DISK_PATH = "/mnt/k8s-disks/0"
 BOTTLEROCKET_DISK_PATH = "/mnt/.ephemeral"
 DEV_SCRATCH_PATH = "/mnt/k8s-disks/0/scratch"
@@ -65,7 +63,10 @@ def instance_types(pool: NodePoolSpec, catalog: Catalog) -> tuple[InstanceType, 
 
 
 def plan_pool(name: str, pool: NodePoolSpec, context: Context) -> PoolPlan:
-    """Every decision of one pool. Raises PlanError for a wish that cannot work."""
+    """Every decision of one pool, its warm nodes as if no model priced a violated second.
+
+    Raises PlanError for a wish that cannot work.
+    """
     spec, catalog = context.spec, context.catalog
     types = instance_types(pool, catalog)
     _check_architecture(f"nodePools.{name}", pool, types, catalog)
@@ -96,7 +97,9 @@ def plan_pool(name: str, pool: NodePoolSpec, context: Context) -> PoolPlan:
         reservation_ids=pool.reservations.ids if pool.reservations else (),
         reservation_tags=dict(pool.reservations.tags) if pool.reservations else {},
         max_nodes=pool.max_nodes,
-        warm_nodes=pool.warm_nodes,
+        warm=Decision(0, "nothing weighs idle nodes against users who wait")
+        if pool.warm_nodes == AUTO
+        else Decision(pool.warm_nodes, "named in the stack file"),
         limits={
             "nodes": str(pool.max_nodes),
             accelerator.resource_name: str(pool.max_nodes * gpus),

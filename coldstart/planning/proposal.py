@@ -170,9 +170,10 @@ def reason(options: Sequence[Option]) -> str:
     """Why the first of `options` was chosen."""
     best = options[0]
     fitting = best.fitting
+    gpus = f"{fitting.gpus} GPU{'' if fitting.gpus == 1 else 's'}"
     text = (
         f"cheapest that fits: {best.nodes} x {fitting.instance} for {best.replicas} "
-        f"replica{'' if best.replicas == 1 else 's'} of {fitting.gpus} GPU, "
+        f"replica{'' if best.replicas == 1 else 's'} of {gpus}, "
         f"${best.usd_per_hour:,.2f}/h on demand"
     )
     after = [o for o in options[1:] if o.obstacle is None]

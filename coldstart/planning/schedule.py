@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from coldstart.planning.decision import PlanError
-from coldstart.planning.model import CronTrigger
+from coldstart.planning.operation_plan import CronTrigger
 from coldstart.spec.model import Day, ScheduleSpec
 
 DAY_MINUTES = 24 * 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -17,18 +17,12 @@ from coldstart.planning.distribution import Distribution, from_measurement
 from coldstart.planning.fit import Demand, Placement, place
 from coldstart.planning.host import STREAMER_BUFFER_MIB
 from coldstart.planning.load import load_plan
-from coldstart.planning.model import (
-    CompileCachePlan,
-    FitPlan,
-    HostPlan,
-    LoadPlan,
-    ModelPlan,
-    PoolPlan,
-)
+from coldstart.planning.model import CompileCachePlan, FitPlan, HostPlan, ModelPlan, PoolPlan
 from coldstart.planning.operation import drain_plan, probe_plan, rollout_plan
-from coldstart.planning.percentiles import percentiles
+from coldstart.planning.operation_plan import DrainPlan, LoadPlan
 from coldstart.planning.scaling import scaling_plan
 from coldstart.planning.timeline import Timeline
+from coldstart.planning.warm import warm_costs
 from coldstart.render.engine import engine_arguments, engine_environment
 from coldstart.spec.model import (
     AUTO,
@@ -41,6 +35,8 @@ from coldstart.units import MIB, format_bytes, format_seconds
 
 SCRATCH_BESIDE_WEIGHTS_MIB = 20_480
 """Compile cache, logs and /tmp of the engine."""
+STREAMER = "runai_streamer"
+"""The one load format that reads an object store itself."""
 ONE_RANGE_AT_A_TIME = ("hf", "mistral", "npcache", "pt", "safetensors")
 """Load formats without parallel reads (vllm/model_executor/model_loader)."""
 QUEUE_DEPTH_PER_SEQUENCE = 4
@@ -52,7 +48,8 @@ waiting a client is better told to retry. vLLM's limit counts the running ones a
 def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
     """Every decision of one model; its rollout as if no GPU of the pool were free.
 
-    Raises PlanError for what cannot work.
+    Violated seconds are not weighed yet: that takes all models of the pool. Raises PlanError for
+    what cannot work.
     """
     path, model_spec = f"models.{name}", context.spec.models[name]
     catalog, engine = context.catalog, context.engine
@@ -60,29 +57,17 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
     ways = _Ways(path, model_spec, context, pool, model)
     weights = ways.weights()
     placement = ways.placements[weights.value]
+    fit = placement.fit
     cache = _cache_mode(path, model_spec, ways, weights.value)
     start = replace(ways.start(weights.value, cache.value), measured=_measured(model_spec))
     lines = {case: predict(start, catalog, case) for case in Case}
     _check_measurements(path, model_spec, lines.values())
-    first, further = lines[Case.FIRST_NODE], lines[Case.NEXT_REPLICA]
-    fit = placement.fit
-    load_format, loader_config = _loader(path, model_spec, weights.value, fit, engine)
-    _check_budget(path, model_spec, first)
+    loader = _loader(path, model_spec, weights.value, fit, engine)
+    _check_budget(path, model_spec, lines[Case.FIRST_NODE])
     load = ways.load(fit)
     drain = drain_plan(model_spec, pool, context.spec.platform, catalog, load)
-    arguments = engine_arguments(
-        name=name,
-        fit=fit,
-        native_precision=model.native_precision,
-        load_format=load_format.value,
-        loader_config=loader_config,
-        shutdown_timeout_seconds=drain.shutdown_timeout_seconds,
-        unfinished_requests=(1 + QUEUE_DEPTH_PER_SEQUENCE) * fit.max_num_seqs,
-    )
-    environment = engine_environment(gpus=fit.gpus, streamer_buffer_bytes=STREAMER_BUFFER_MIB * MIB)
-    prefix, model_path = _weights_place(name, model_spec, weights.value)
-    at = model_path or f"<store>/{prefix}"
-    archive = cache_key(arguments, environment, engine, context.image.digest, pool, at, model_spec)
+    launch = _launch(name, context, pool, fit, weights.value, loader, drain)
+    costs = warm_costs(pool, placement.instance, fit.gpus, lines, context.spec, catalog)
     return ModelPlan(
         name=name,
         repository=model.name,
@@ -94,36 +79,67 @@ def plan_model(name: str, context: Context, pool: PoolPlan) -> ModelPlan:
         parallelism=placement.parallelism,
         host=_schedulable(placement.host, pool),
         weight_bytes=model.checkpoint_bytes,
-        weights_prefix=prefix,
-        model_path=model_path,
+        weights_prefix=launch.weights_prefix,
+        model_path=launch.model_path,
         weights=weights,
-        load_format=load_format,
-        loader_config=loader_config,
-        compile_cache=CompileCachePlan(cache, *archive),
-        engine_args=arguments,
-        environment=environment,
+        load_format=loader[0],
+        loader_config=loader[1],
+        compile_cache=CompileCachePlan(cache, *launch.archive),
+        engine_args=launch.arguments,
+        environment=launch.environment,
         probe=probe_plan(altered(start, compile_cache=CompileCache.NONE), engine, catalog),
         drain=drain,
-        scaling=scaling_plan(
-            name,
-            model_spec,
-            catalog,
-            first_start_seconds=first.total_seconds,
-            next_start_seconds=further.total_seconds,
-            lead_seconds=percentiles(first).p95_seconds if model_spec.scaling.schedules else 0.0,
-            concurrent_requests=fit.max_num_seqs,
-            load=load,
-        ),
+        scaling=scaling_plan(name, model_spec, catalog, lines, fit.max_num_seqs, load, costs),
         rollout=rollout_plan(fit.gpus, surge_gpus=0),
         start=start,
-        cold_start=further,
-        first_node=first,
+        cold_start=lines[Case.NEXT_REPLICA],
+        first_node=lines[Case.FIRST_NODE],
         from_zero=lines[Case.FROM_ZERO],
         warm_node=lines[Case.WARM_NODE],
         baseline=baseline(start, catalog),
         budget_seconds=model_spec.cold_start_budget,
+        warm_costs=costs,
         load=load,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Launch:
+    """What the engine is started with, and the name and factors of its compiled archive."""
+
+    weights_prefix: str
+    model_path: str | None
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    archive: tuple[str, Mapping[str, str]]
+
+
+def _launch(
+    name: str,
+    context: Context,
+    pool: PoolPlan,
+    fit: FitPlan,
+    way: WeightsPath,
+    loader: tuple[Decision[str], Mapping[str, Any]],
+    drain: DrainPlan,
+) -> _Launch:
+    model_spec, engine = context.spec.models[name], context.engine
+    load_format, loader_config = loader
+    arguments = engine_arguments(
+        name=name,
+        fit=fit,
+        native_precision=context.catalog.model(model_spec.repository).native_precision,
+        load_format=load_format.value,
+        loader_config=loader_config,
+        shutdown_timeout_seconds=drain.shutdown_timeout_seconds,
+        unfinished_requests=(1 + QUEUE_DEPTH_PER_SEQUENCE) * fit.max_num_seqs,
+    )
+    environment = engine_environment(gpus=fit.gpus, streamer_buffer_bytes=STREAMER_BUFFER_MIB * MIB)
+    prefix, model_path = _weights_place(name, model_spec, way)
+    at = model_path or f"<store>/{prefix}"
+    digest = context.image.digest
+    archive = cache_key(arguments, environment, engine, digest, pool, at, model_spec)
+    return _Launch(prefix, model_path, arguments, environment, archive)
 
 
 def _measured(model_spec: ModelSpec) -> dict[str, Distribution]:
@@ -230,11 +246,13 @@ class _Ways:
             self.pool.image_delivery.value,
             self.context.image.compressed_bytes,
             self.model,
-            placement.fit.gpus,
             way,
             cache,
             parallel_loader=self.spec.load_format not in ONE_RANGE_AT_A_TIME,
         )
+
+    def _reads_files_only(self) -> bool:
+        return self.spec.load_format not in (AUTO, STREAMER)
 
     def weights(self) -> Decision[WeightsPath]:
         wish = None if self.spec.weights == AUTO else WeightsPath(self.spec.weights)
@@ -254,7 +272,13 @@ class _Ways:
                 way,
                 obstacle="this stack has no shared file system; set storage.sharedFileSystem: true",
             )
-        line = predict(self.start(way, CompileCache.GOLDEN), self.catalog)
+        # Where both are named `_loader` refuses the pair, with what works for either.
+        if way is WeightsPath.STREAM and self.spec.weights == AUTO and self._reads_files_only():
+            obstacle = f"loadFormat: {self.spec.load_format} cannot read an object store"
+            return Candidate(way, obstacle=obstacle)
+        wish = self.spec.compile_cache
+        cache = CompileCache.GOLDEN if wish == AUTO else CompileCache(wish)
+        line = predict(self.start(way, cache), self.catalog)
         size = format_bytes(self.model.checkpoint_bytes)
         reason = {
             WeightsPath.STREAM: f"{size} go from the object store straight to GPU memory in "
@@ -291,20 +315,20 @@ def _loader(
             f'"{wish}" is not a load format of vLLM '
             f"{engine.version}; choose from: {', '.join(engine.load_formats)}",
         )
-    if way is WeightsPath.STREAM and wish not in (None, "runai_streamer"):
+    if way is WeightsPath.STREAM and wish not in (None, STREAMER):
         raise PlanError(
             f"{path}.loadFormat",
             f'"{wish}" cannot read an object store; use '
             "loadFormat: runai_streamer, or weights: local",
         )
-    chosen = wish or "runai_streamer"
+    chosen = wish or STREAMER
     reason = reasons.get(chosen, "a load format of this engine")
     decision = Decision(
         chosen,
         f"named in the stack file: {reason}" if wish else reason,
         tuple(Rejection(k, v) for k, v in reasons.items() if k != chosen),
     )
-    if chosen != "runai_streamer":
+    if chosen != STREAMER:
         return decision, {}
     over_network = way is not WeightsPath.LOCAL
     config: dict[str, Any] = {"concurrency": 32 if over_network else 16}
@@ -344,7 +368,7 @@ def _check_budget(path: str, model_spec: ModelSpec, cold: Timeline) -> None:
     slowest = sorted((cold.phase(key) for key in cold.critical_path), key=lambda p: -p.seconds)[:3]
     raise PlanError(
         f"{path}.coldStartBudget",
-        f"{format_seconds(budget)} cannot be kept: a start on a fresh node takes "
+        f"{format_seconds(budget)} cannot be kept: a start on the first node takes "
         f"{format_seconds(cold.total_seconds)}, most of it "
         + ", ".join(f"{p.name} {format_seconds(p.seconds)}" for p in slowest)
         + f".\nA budget this plan keeps: {math.ceil(cold.total_seconds / 10) * 10}s",

@@ -156,7 +156,7 @@ def _pool_changes(
     pool: NodePoolSpec, plan: StackPlan, name: str, catalog: Catalog
 ) -> Iterator[dict[str, Any]]:
     model = plan.models[name]
-    if pool.warm_nodes == 0:
+    if plan.pools[model.pool].warm_nodes == 0:
         yield {"warm_nodes": 1}
     if plan.pools[model.pool].image_delivery.value is not ImageDelivery.SNAPSHOT:
         yield {

@@ -13,7 +13,8 @@ from coldstart.render.engine import CACHE_ROOT, PORT
 from coldstart.spec.model import CompileCache, WeightsPath
 
 if TYPE_CHECKING:
-    from coldstart.planning.model import CronTrigger, ModelPlan, PoolPlan, Taint
+    from coldstart.planning.model import ModelPlan, PoolPlan, Taint
+    from coldstart.planning.operation_plan import CronTrigger
 
 SCRIPTS = Path(__file__).with_name("scripts")
 CACHE_MOUNT = str(Path(CACHE_ROOT).parent)

@@ -10,13 +10,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from coldstart.capacity.sizing import ReplicaCapacity, replicas_for
-from coldstart.capacity.warm import Surge, WarmCosts, poisson_surges, warm_curve, warm_optimum
+from coldstart.capacity.warm import WarmCosts, warm_curve
 from coldstart.catalog import Catalog
 from coldstart.planning import StackPlan
-from coldstart.planning.cost import node_usd_per_hour
 from coldstart.planning.levers import levers
-from coldstart.planning.load import estimate, warm_costs
-from coldstart.planning.model import LoadPlan, ModelPlan
+from coldstart.planning.load import estimate
+from coldstart.planning.model import ModelPlan
+from coldstart.planning.operation_plan import LoadPlan
+from coldstart.planning.warm import surges_of
 from coldstart.planning.whatif import best_levers
 from coldstart.report.break_even import by_second_of, by_token_of
 from coldstart.report.series import (
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
 MOST_STEPS = 40
 """Numbers of replicas in one picture, above which only every second, third … is drawn."""
-SURGES_TO_PEAK_PER_DAY = 1.0
-"""How often traffic is taken to rise from its mean to its peak: a stack file does not say."""
 NODES = {"first": "the first node", "fresh": "a fresh node", "warm": "a warm node"}
 """The nodes that replicas of a simulation start on, in words."""
 
@@ -60,7 +59,7 @@ def pictures(
     names = tuple(models) or tuple(plan.models)
     results, told = simulations or {}, traces or {}
     loaded = [(name, load) for name in names if (load := plan.models[name].load) is not None]
-    warm = (warm_of(plan, name, load, catalog) for name, load in loaded)
+    warm = (warm_of(plan, name, load) for name, load in loaded)
     even = (
         found(plan, name, load, catalog)
         for name, load in loaded
@@ -157,36 +156,16 @@ def _capacity_row(rate: float, replica: ReplicaCapacity, *, kept: bool) -> Capac
     )
 
 
-def surges_of(model: ModelPlan, load: LoadPlan) -> tuple[Surge, ...]:
-    """Rises above the replicas that mean traffic keeps running anyway.
-
-    Random ones, and one to the peak a day where a peak is named.
-    """
-    replica = load.replica
-    surges = poisson_surges(
-        load.requests_per_second,
-        replica.service_seconds,
-        replica.concurrency,
-        model.scaling.max_replicas,
-    )
-    if load.peak_requests_per_second > load.requests_per_second:
-        surges += (Surge(load.peak_replicas, SURGES_TO_PEAK_PER_DAY),)
-    return tuple(surge for surge in surges if surge.replicas > load.replicas)
-
-
-def warm_of(plan: StackPlan, name: str, load: LoadPlan, catalog: Catalog) -> WarmCurve | None:
+def warm_of(plan: StackPlan, name: str, load: LoadPlan) -> WarmCurve | None:
     """What replicas kept above the mean's cost and leave violated; None without rises or a price.
 
     The least shown are those that mean traffic keeps running.
     """
     model = plan.models[name]
-    pool = plan.pools[model.pool]
-    usd = node_usd_per_hour(pool, model.expected_instance_type, plan.spec, catalog)
-    surges = surges_of(model, load)
-    if usd is None or not surges:
+    pool, costs = plan.pools[model.pool], model.warm_costs
+    surges = surges_of(load, model.scaling.max_replicas)
+    if costs is None or not surges:
         return None
-    gpus = catalog.instance(model.expected_instance_type).accelerator_count
-    costs = warm_costs(model, max(1, gpus // model.fit.gpus), usd)
     choices = warm_curve(surges, costs, usd_per_violated_second=0.0, nodes=pool.warm_nodes)
     points = tuple(
         WarmPoint(c.replicas, c.idle_usd_per_hour, c.violated_seconds_per_hour)
@@ -195,7 +174,7 @@ def warm_of(plan: StackPlan, name: str, load: LoadPlan, catalog: Catalog) -> War
     )
     kept = max(model.scaling.min_replicas, load.replicas)
     chosen = kept if kept <= points[-1].warm_replicas else None
-    words = _warm_words(model, load, costs, pool.warm_nodes) + _best_words(load, surges, costs)
+    words = _warm_words(model, load, costs, pool.warm_nodes)
     return WarmCurve(name, points, chosen, words)
 
 
@@ -203,7 +182,7 @@ def _warm_words(model: ModelPlan, load: LoadPlan, costs: WarmCosts, warm_nodes: 
     mean, peak = load.requests_per_second, load.peak_requests_per_second
     rises = f"the rises that random arrivals make above {mean:g} requests a second"
     if peak > mean:
-        rises += f", and a jump to the peak of {peak:g} once a day"
+        rises += f", and a jump to the peak of {peak:g} {_times(load.peaks_per_day)} a day"
     words = (
         f"scaling.min is {model.scaling.min_replicas}, mean traffic keeps {load.replicas} running. "
         f"A rise of demand is served late until its replicas are ready: after "
@@ -216,17 +195,8 @@ def _warm_words(model: ModelPlan, load: LoadPlan, costs: WarmCosts, warm_nodes: 
     return words
 
 
-def _best_words(load: LoadPlan, surges: tuple[Surge, ...], costs: WarmCosts) -> str:
-    """The cheapest warm capacity that keeps the share of time the objective asks for."""
-    if load.targets is None:
-        return ""
-    late = 1 - load.targets.percentile / 100
-    best = warm_optimum(surges, costs, allowed_share=late, at_least=load.replicas)
-    nodes = f" and {best.nodes} warm node{'s' if best.nodes > 1 else ''}" if best.nodes else ""
-    return (
-        f" Late for at most {100 * late:.3g} % of the time at the least cost: {best.replicas} "
-        f"replica{'s' if best.replicas > 1 else ''}{nodes}, ${best.idle_usd_per_hour:,.2f} an hour."
-    )
+def _times(per_day: float) -> str:
+    return "once" if per_day == 1 else f"{per_day:g} times"
 
 
 def simulation_of(

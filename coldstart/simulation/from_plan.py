@@ -11,6 +11,7 @@ from coldstart.capacity.speed import EngineSpeed
 from coldstart.catalog import Catalog, load
 from coldstart.planning.model import ModelPlan, PoolPlan, StackPlan
 from coldstart.planning.percentiles import percentiles
+from coldstart.planning.purchase import on_demand
 from coldstart.planning.timeline import Timeline
 from coldstart.render import pods
 from coldstart.simulation.hpa import Behavior, Policy, PolicyType, ScalingRules, Select
@@ -54,10 +55,10 @@ def from_plan(
     """What `simulate` is given for a model of a stack.
 
     The trace begins with the model at its `scaling.min` and warm nodes running. The model has its
-    pool to itself. Requests reach replicas through a Service, hence `random`. A node costs the
-    catalog's price on demand where none is given; starts spread as those of a further replica do,
-    1 for starts that all take the middle time. `starts_at` is the clock's second 0 for
-    schedules, where the trace does not say it; each begins as early as 95 % of first nodes take.
+    pool to itself. Requests reach replicas through a Service, hence `random`. A node costs what the
+    stack file says, or the catalog on demand, where no price is given; starts spread as those of a
+    further replica do, 1 for starts that all take the middle time. `starts_at` is the clock's
+    second 0 for schedules, where the trace does not say it; each begins as early as in the plan.
 
     Raises SimulationError for a model that the stack does not have, or a missing clock.
     """
@@ -67,15 +68,15 @@ def from_plan(
         raise SimulationError(f"no model {model_name!r} in stack {plan.spec.stack}; it has {known}")
     known_catalog = catalog or load()
     if usd_per_node_hour is None:
-        price = known_catalog.price(plan.spec.region, model.expected_instance_type)
-        usd_per_node_hour = price.on_demand_usd_per_hour if price else None
+        price = on_demand(model.expected_instance_type, plan.spec, known_catalog)
+        usd_per_node_hour = price.usd_per_hour if price else None
     spec = plan.spec.models[model_name]
     slo, scaling = spec.slo, scaled_object(model)
     crons = cron_triggers(
         spec.scaling.schedules,
         trace.starts_at or starts_at,
         trace.seconds,
-        percentiles(model.first_node).p95_seconds,
+        model.scaling.lead_seconds,
     )
     wake = model.scaling.wake
     return SimulationInput(

@@ -126,6 +126,13 @@ Count = Annotated[int, BeforeValidator(_no_truth_value)]
 """A whole number; YAML's `yes` and `true` are not 1."""
 UsdPerHour = Annotated[float, BeforeValidator(_no_yes), Field(gt=0, le=10_000, allow_inf_nan=False)]
 """US dollars for an hour of one instance; the dearest one on any list is near 200."""
+RequestsPerSecond = Annotated[
+    float, BeforeValidator(_no_yes), Field(gt=0, le=1e6, allow_inf_nan=False)
+]
+TimesPerDay = Annotated[float, BeforeValidator(_no_yes), Field(gt=0, le=1440, allow_inf_nan=False)]
+"""At most once a minute: what comes more often is no peak."""
+UsdPerSecond = Annotated[float, BeforeValidator(_no_yes), Field(gt=0, le=1000, allow_inf_nan=False)]
+"""US dollars for a second; at the most a missed hour costs 3.6 million."""
 Percent = Annotated[float, BeforeValidator(_no_yes), Field(gt=0, le=100, allow_inf_nan=False)]
 ClockMinutes = Annotated[int, BeforeValidator(_clock_minutes)]
 """Minutes since midnight, written "08:30"."""

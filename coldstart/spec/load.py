@@ -32,6 +32,8 @@ SECRET_KEYS = ("apiKey", "huggingFaceToken")
 _FROM_INFRA = ("network", "cluster", "registry", "storage", "nodePools", "environment")
 _PULUMI_KEYS = ("config", "encryptedkey", "encryptionsalt", "environment", "secretsprovider")
 """What the engine itself reads at the top of a stack file."""
+_SET_ELSEWHERE = {"stack": "it is the stack's own name", "region": "write aws:region"}
+"""Keys that the engine knows under other names."""
 _STACK_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 """What the engine accepts as a stack's name."""
 Lines = Mapping[str, int]
@@ -179,36 +181,7 @@ def parse_config(
     cluster's part is taken from that stack's file. Raises SpecError.
     """
     lines = lines or {}
-    data: dict[str, Any] = {"stack": stack, "region": config.get("aws:region")}
-    if data["region"] is None:
-        del data["region"]
-    problems: list[Problem] = []
-    for key, value in config.items():
-        namespace, _, name = key.partition(":")
-        if not name:
-            problems.append(Problem(key, f"has no namespace; write {PROJECT}:{key}"))
-        elif namespace != PROJECT and difflib.get_close_matches(namespace, [PROJECT], cutoff=0.75):
-            problems.append(
-                Problem(key, f"is of another namespace; did you mean {PROJECT}:{name}?")
-            )
-        elif namespace == PROJECT and name in SECRET_KEYS:
-            if not (isinstance(value, str | Mapping) and _is_secret(value)):
-                problems.append(
-                    Problem(name, f"must be encrypted: pulumi config set --secret {PROJECT}:{name}")
-                )
-        elif namespace == PROJECT and (decoded := _decoded(value)) not in ("", [], {}):
-            data[name] = decoded
-    for name in ("stack", "region"):
-        if f"{PROJECT}:{name}" in config:
-            problems.append(
-                Problem(
-                    name,
-                    "is not set here"
-                    + (
-                        "; write aws:region" if name == "region" else "; it is the stack's own name"
-                    ),
-                )
-            )
+    data, problems = _settings(config, stack)
     infra = data.get("infraStack")
     if isinstance(infra, str) and not problems:
         data = _with_infra(data, infra, root, problems)
@@ -228,7 +201,40 @@ def parse_config(
     return spec
 
 
-def _is_secret(value: str | Mapping[str, Any]) -> bool:
+def _settings(config: Mapping[str, Any], stack: str) -> tuple[dict[str, Any], list[Problem]]:
+    """The project's own keys without their namespace, and the problems of all keys."""
+    data: dict[str, Any] = {"stack": stack}
+    if config.get("aws:region") is not None:
+        data["region"] = config["aws:region"]
+    problems: list[Problem] = []
+    for key, value in config.items():
+        namespace, _, name = key.partition(":")
+        problem = _key_problem(key, value)
+        if problem is not None:
+            problems.append(problem)
+        elif namespace == PROJECT and name not in SECRET_KEYS:
+            decoded = _decoded(value)
+            if decoded not in ("", [], {}):
+                data[name] = decoded
+    return data, problems
+
+
+def _key_problem(key: str, value: Any) -> Problem | None:
+    namespace, _, name = key.partition(":")
+    if not name:
+        return Problem(key, f"has no namespace; write {PROJECT}:{key}")
+    if namespace != PROJECT:
+        near = difflib.get_close_matches(namespace, [PROJECT], cutoff=0.75)
+        meant = f"is of another namespace; did you mean {PROJECT}:{name}?"
+        return Problem(key, meant) if near else None
+    if name in SECRET_KEYS and not _is_secret(value):
+        return Problem(name, f"must be encrypted: pulumi config set --secret {PROJECT}:{name}")
+    if name in _SET_ELSEWHERE:
+        return Problem(name, f"is not set here; {_SET_ELSEWHERE[name]}")
+    return None
+
+
+def _is_secret(value: object) -> bool:
     return isinstance(value, Mapping) and "secure" in value
 
 

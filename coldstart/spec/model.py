@@ -189,7 +189,7 @@ class NodePoolSpec(Spec):
     ) = None
     local_storage: LocalStorage | Auto = AUTO
     max_nodes: Count = Field(ge=1, le=1000)
-    warm_nodes: Count = Field(default=0, ge=0, le=100)
+    warm_nodes: Annotated[Count, Field(ge=0, le=100)] | Auto = AUTO
     expire_after: NodeLifeSeconds | None = None
 
     @model_validator(mode="after")
@@ -204,7 +204,7 @@ class NodePoolSpec(Spec):
                 "capacity reserved and reservations go together: Karpenter never uses "
                 "a reservation that is not selected, and selects none without reserved"
             )
-        if self.warm_nodes > self.max_nodes:
+        if self.warm_nodes != AUTO and self.warm_nodes > self.max_nodes:
             raise ValueError(f"warmNodes {self.warm_nodes} exceeds maxNodes {self.max_nodes}")
         return self
 
@@ -238,6 +238,17 @@ class ModelSpec(Spec):
     measurements: Mapping[str, MeasuredSpec] = Field(default_factory=dict)
     max_request_duration: DurationSeconds = Field(default=60, ge=1, le=3600)
     cold_start_budget: DurationSeconds | None = Field(default=None, gt=0)
+
+    @property
+    def prices_violations(self) -> bool:
+        """Whether a violated second has a price, by which warm capacity is chosen."""
+        return self.slo is not None and self.slo.usd_per_violated_second is not None
+
+    @property
+    def tells_cooldown(self) -> bool:
+        """Whether the file names the cooldown, or the idle gaps that it follows from."""
+        gaps = self.traffic is not None and self.traffic.idle_gaps is not None
+        return gaps or self.scaling.cooldown != AUTO
 
     @property
     def repository(self) -> str:

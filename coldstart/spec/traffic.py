@@ -8,7 +8,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from coldstart.spec.base import AUTO, Auto, Spec
-from coldstart.spec.fields import ClockMinutes, Count, TimeZone
+from coldstart.spec.fields import (
+    ClockMinutes,
+    Count,
+    RequestsPerSecond,
+    TimesPerDay,
+    TimeZone,
+    UsdPerSecond,
+)
 from coldstart.units import DurationSeconds
 
 
@@ -50,23 +57,31 @@ class ScheduleSpec(Spec):
         return self
 
 
+LEAST_COOLDOWN_SECONDS = 30
+MOST_COOLDOWN_SECONDS = 86_400
+
+
 class ScalingSpec(Spec):
     """Replica bounds, and the load one replica takes before the next is asked for.
 
-    `waiting_requests` is auto-derived from the model's traffic and SLO where both are given.
+    `waiting_requests` is auto-derived from the model's traffic and SLO where both are given, `min`
+    where a violated second has a price; else it is 1.
     """
 
-    min: Count = Field(default=1, ge=0, le=MOST_REPLICAS)
+    min: Annotated[Count, Field(ge=0, le=MOST_REPLICAS)] | Auto = AUTO
     max: Count = Field(ge=1, le=MOST_REPLICAS)
     waiting_requests: Annotated[Count, Field(ge=1, le=10_000)] | Auto = AUTO
     # The autoscaler acts when a figure is a tenth over its target, and a cache is full at 100 %.
     kv_cache_percent: Count = Field(default=80, ge=10, le=90)
-    cooldown: Annotated[DurationSeconds, Field(ge=30, le=86_400)] | Auto = AUTO
+    cooldown: (
+        Annotated[DurationSeconds, Field(ge=LEAST_COOLDOWN_SECONDS, le=MOST_COOLDOWN_SECONDS)]
+        | Auto
+    ) = AUTO
     schedules: tuple[ScheduleSpec, ...] = Field(default=(), max_length=20)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.min > self.max:
+        if self.min != AUTO and self.min > self.max:
             raise ValueError(f"min {self.min} exceeds max {self.max}")
         if any(schedule.replicas > self.max for schedule in self.schedules):
             raise ValueError(f"a schedule asks for more replicas than max {self.max}")
@@ -86,11 +101,21 @@ class LengthSpec(Spec):
         return self
 
 
-class TrafficSpec(Spec):
-    """What a model is expected to be asked: arrivals a second, lengths in tokens."""
+IdleGap = Annotated[DurationSeconds, Field(gt=0, le=30 * 86_400)]
+"""From the end of the last request to the next one; a month without any is no traffic."""
 
-    requests_per_second: float = Field(gt=0, le=1e6)
-    peak_requests_per_second: float | None = Field(default=None, gt=0, le=1e6)
+
+class TrafficSpec(Spec):
+    """What a model is expected to be asked: arrivals a second, lengths in tokens.
+
+    `peaks_per_day` says how often the rate jumps from its mean to its peak, `idle_gaps` how long
+    the model was without a request, as measured.
+    """
+
+    requests_per_second: RequestsPerSecond
+    peak_requests_per_second: RequestsPerSecond | None = None
+    peaks_per_day: TimesPerDay = 1.0
+    idle_gaps: Annotated[tuple[IdleGap, ...], Field(min_length=1, max_length=1000)] | None = None
     prompt_tokens: LengthSpec
     output_tokens: LengthSpec
 
@@ -102,15 +127,22 @@ class TrafficSpec(Spec):
                 f"peakRequestsPerSecond {peak:g} is below requestsPerSecond "
                 f"{self.requests_per_second:g}"
             )
+        if peak is None and "peaks_per_day" in self.model_fields_set:
+            raise ValueError("peaksPerDay goes with peakRequestsPerSecond, which is missing")
         return self
 
 
 class SloSpec(Spec):
-    """What `percentile` of requests must keep: time to first token, time per output token."""
+    """What `percentile` of requests must keep: time to first token, time per output token.
+
+    `usd_per_violated_second` is what a second costs in which all of them miss it, as they do while
+    demand waits for replicas to start; where a share of them waits, that share of it.
+    """
 
     ttft: DurationSeconds = Field(gt=0, le=3600)
     tpot: DurationSeconds = Field(gt=0, le=60)
     percentile: Count = Field(default=95, ge=50, le=99)
+    usd_per_violated_second: UsdPerSecond | None = None
 
 
 class LoraSpec(Spec):

@@ -51,7 +51,7 @@ A100 = PoolPlan(
     reservation_ids=(),
     reservation_tags={},
     max_nodes=4,
-    warm_nodes=1,
+    warm=Decision(1, "test"),
     limits={"nodes": "4", "nvidia.com/gpu": "32"},
     volumes=(VolumePlan("/dev/xvda", 60, 3000, 125, root=True),),
     user_data="apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\n",

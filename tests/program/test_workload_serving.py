@@ -292,6 +292,17 @@ def test_scaling_follows_the_plan_with_explicit_behaviour() -> None:
     assert scaled.at("spec.scaleTargetRef.name") == "chat"
 
 
+def test_warm_capacity_that_the_plan_chose_reaches_the_cluster() -> None:
+    plan = runs.priced_plan()
+    recorded = runs.served(plan)
+    minimum, nodes = plan.models["chat"].scaling.min_replicas, plan.pools["l40s"].warm_nodes
+    assert minimum > 1
+    assert nodes > 0
+    assert recorded.one("ScaledObject", "chat").at("spec.minReplicaCount") == minimum
+    assert recorded.one("ScaledObject", "fixed").at("spec.minReplicaCount") == 1
+    assert recorded.one("Deployment", "warm-capacity-l40s").at("spec.replicas") == nodes
+
+
 def test_a_model_at_zero_is_woken_by_the_requests_a_proxy_holds() -> None:
     recorded = runs.run(runs.STREAM, minimum=0)
     plan = model(runs.STREAM, minimum=0).scaling

@@ -120,6 +120,30 @@ def scheduled_plan() -> StackPlan:
     )
 
 
+@cache
+def priced_plan() -> StackPlan:
+    """One model whose replicas follow from the price of a violated second, one set by hand."""
+    load = {
+        "traffic": {
+            "requestsPerSecond": 2,
+            "peakRequestsPerSecond": 8,
+            "peaksPerDay": 24,
+            "promptTokens": {"mean": 1500},
+            "outputTokens": {"mean": 300},
+        },
+        "slo": {"ttft": "5s", "tpot": "50ms", "usdPerViolatedSecond": 1},
+    }
+    return planned(
+        stack_spec(
+            {
+                "chat": {**load, "scaling": {"max": 8}},
+                "fixed": {**load, "scaling": {"min": 1, "max": 8}},
+            },
+            pool={"maxNodes": 24},
+        )
+    )
+
+
 def contract_of(plan: StackPlan, ready: tuple[pulumi.Resource, ...]) -> ClusterContract:
     """A cluster that fits `plan`."""
     shared = SharedFileSystem(

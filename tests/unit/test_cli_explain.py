@@ -13,7 +13,8 @@ from coldstart.catalog import load
 from coldstart.cli.app import app
 from coldstart.cli.completion import DECISIONS
 from coldstart.planning import plan_stack
-from coldstart.planning.explain import PHASES, UnknownTopicError, explain
+from coldstart.planning.explain import UnknownTopicError, explain
+from coldstart.planning.figures import PHASES
 from coldstart.planning.levers import levers
 from coldstart.planning.override import NotAKeyError, effect, with_value
 from coldstart.planning.percentiles import percentiles

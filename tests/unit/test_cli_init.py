@@ -207,7 +207,7 @@ def test_model_names_are_names_of_the_stack_file() -> None:
         ({"budget": "soon"}, "--budget: 'soon' is not a duration"),
         ({"prompt_tokens": "9000000"}, "Qwen/Qwen3-8B was made for 40,960"),
         ({"tpot": "1ms"}, "Use tpot: 5ms or more"),
-        ({"budget": "5s"}, "5.0 s cannot be kept: a start on a fresh node takes"),
+        ({"budget": "5s"}, "5.0 s cannot be kept: a start on the first node takes"),
         ({"requests_per_second": "900000"}, "one stack has at most 1000"),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stack_examples import A100, BIG, L40S, SMALL, C, planned, refused
 
 from coldstart.catalog import load
-from coldstart.planning import CostPlan, StackPlan
+from coldstart.planning import CostPlan, Decision, StackPlan
 from coldstart.planning.cost import cost_plan
 from coldstart.report import summary
 
@@ -110,7 +110,7 @@ def test_cost_grows_with_warm_capacity(warm: int, other: int, replicas: float) -
     plan = production()
 
     def with_warm(nodes: int) -> CostPlan:
-        pools = {**plan.pools, "l40s": replace(plan.pools["l40s"], warm_nodes=nodes)}
+        pools = {**plan.pools, "l40s": replace(plan.pools["l40s"], warm=Decision(nodes, "a test"))}
         asked = {"qwen3-32b": 1.0, "qwen3-8b": replicas}
         return bill(replace(plan, pools=pools), asked)
 
@@ -124,7 +124,7 @@ def test_cost_grows_with_warm_capacity(warm: int, other: int, replicas: float) -
 
 def test_warm_nodes_beside_busy_ones_stay_within_the_limit_of_the_pool() -> None:
     plan = production()
-    pools = {**plan.pools, "l40s": replace(plan.pools["l40s"], warm_nodes=8)}
+    pools = {**plan.pools, "l40s": replace(plan.pools["l40s"], warm=Decision(8, "a test"))}
     cost = bill(replace(plan, pools=pools), {"qwen3-32b": 1, "qwen3-8b": 6})
     assert [(line.idle_nodes, line.typical_nodes) for line in cost.mix] == [(1, 1), (8, 8)]
 

@@ -126,6 +126,17 @@ def test_a_target_the_gpu_cannot_keep_is_refused_with_one_it_can(key: str, targe
     planned({**with_load(requestsPerSecond=0.01), (*SMALL, "slo"): kept})
 
 
+def test_requests_longer_than_the_context_are_refused_with_one_that_holds_them() -> None:
+    """The engine answers each of them with an error, whatever the capacity."""
+    long = with_load(promptTokens={"mean": 5000})
+    said = refused({**long, (*SMALL, "maxModelLen"): 4096})
+    assert "models.qwen3-8b.traffic: promptTokens and outputTokens take 5300 tokens" in said
+    assert "name maxModelLen: 5300 or more" in said
+    assert planned({**long, (*SMALL, "maxModelLen"): 5300, (*SMALL, "slo"): {**SLO, "ttft": "9s"}})
+    said = refused(with_load(promptTokens={"mean": 100_000}))
+    assert "Shorten them: Qwen/Qwen3-8B was made for" in said
+
+
 def asleep(changes: dict[str, Any], load: bool = True) -> ModelPlan:
     traffic = {(*ASLEEP, "traffic"): TRAFFIC, (*ASLEEP, "slo"): SLO} if load else {}
     keys = {(*ASLEEP, key): value for key, value in changes.items()}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stack_examples import A100, BIG, L40S, SMALL, C, planned, refused
 
 from coldstart.catalog import load
-from coldstart.planning import ModelPlan, PoolPlan
+from coldstart.planning import ModelPlan, PoolPlan, StackPlan
 from coldstart.planning.compile_cache import cache_key
 from coldstart.planning.operation import ENDPOINT_REMOVAL_SECONDS, TEARDOWN_SECONDS
 from coldstart.planning.plan import ENGINE
@@ -122,6 +122,14 @@ def test_local_weights_without_a_local_disk_are_refused_with_what_works() -> Non
 def test_a_loader_that_reads_files_only_is_refused_for_an_object_store() -> None:
     said = refused({(*BIG, "weights"): "stream", (*BIG, "loadFormat"): "safetensors"})
     assert "use loadFormat: runai_streamer, or weights: local" in said
+
+
+def test_auto_never_streams_to_a_loader_that_reads_files_only() -> None:
+    wishes = {"loadFormat": "safetensors", "compileCache": "none", "coldStartBudget": "1h"}
+    model = small({(*SMALL, key): value for key, value in wishes.items()})
+    assert model.weights.value is not WeightsPath.STREAM
+    told = {r.value: r.reason for r in model.weights.rejected}
+    assert "cannot read an object store" in told[WeightsPath.STREAM]
 
 
 def test_streaming_over_several_gpus_splits_the_reading() -> None:
@@ -362,3 +370,58 @@ def test_two_stacks_decide_what_one_stack_decides() -> None:
     assert {n: p.user_data for n, p in infra.pools.items()} == {
         n: p.user_data for n, p in whole.pools.items()
     }
+
+
+def test_ways_of_the_weights_are_compared_with_the_compile_cache_that_was_asked_for() -> None:
+    """An archive to restore brings a sidecar's image of its own, which a stream needs not."""
+    plain = {(*SMALL, "compileCache"): "none", (*SMALL, "coldStartBudget"): "1h"}
+    model = small(plain)
+    (stream,) = [r for r in model.weights.rejected if r.value is WeightsPath.STREAM]
+    faster = model.cold_start.total_seconds
+    other = small({**plain, (*SMALL, "weights"): "stream"})
+    seconds = other.cold_start.total_seconds
+    assert f"({seconds:.0f} s against {faster:.0f} s)" in stream.reason
+
+
+def mixed(**pool: Any) -> StackPlan:
+    types = ["g6e.xlarge", "g6e.12xlarge"]
+    return planned({(*L40S, "instanceTypes"): types, **{(*L40S, k): v for k, v in pool.items()}})
+
+
+def test_a_pool_of_several_sizes_is_billed_by_the_size_that_is_expected() -> None:
+    """Six replicas of one GPU on the smallest type are six nodes, not two of four GPUs."""
+    plan = planned(
+        {
+            (*L40S, "instanceTypes"): ["g6e.xlarge", "g6e.12xlarge"],
+            (*L40S, "warmNodes"): 0,
+            (*SMALL, "scaling"): {"min": 6, "max": 6},
+        }
+    )
+    assert plan.models["qwen3-8b"].expected_instance_type == "g6e.xlarge"
+    (line,) = [m for m in plan.cost.mix if m.pool == "l40s"]
+    assert (line.instance_type, line.idle_nodes) == ("g6e.xlarge", 6)
+
+
+def test_a_rollout_does_not_count_on_the_larger_size_of_a_pool() -> None:
+    plan = mixed(maxNodes=6)
+    assert plan.models["qwen3-8b"].scaling.max_replicas == 6
+    assert plan.models["qwen3-8b"].rollout.value.max_surge == 0
+    assert mixed(maxNodes=7).models["qwen3-8b"].rollout.value.max_surge == 1
+
+
+@pytest.mark.parametrize(
+    ("image", "registry", "repository"),
+    [
+        ("vllm/vllm-openai", "docker.io", "vllm/vllm-openai"),
+        ("ghcr.io/acme/vllm", "ghcr.io", "acme/vllm"),
+        ("mirror:5000/acme/vllm:v1", "mirror:5000", "acme/vllm"),
+        ("localhost/vllm", "localhost", "vllm"),
+    ],
+)
+def test_the_registry_of_an_image_is_read_as_docker_does(
+    image: str, registry: str, repository: str
+) -> None:
+    named = {"image": f"{image}@sha256:{'a' * 64}", "imageSize": "9GB"}
+    slow = {(*BIG, "coldStartBudget"): "1h", (*SMALL, "coldStartBudget"): "1h"}
+    found = planned({(f"{C}engine",): named, **slow}).images["engine"]
+    assert (found.registry, found.repository) == (registry, repository)

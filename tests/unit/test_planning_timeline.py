@@ -98,7 +98,7 @@ def faster(catalog: Catalog, factor: float) -> Catalog:
 def every_start(instance: str = "g6e.xlarge", model: str = "Qwen/Qwen3-8B") -> list[ColdStart]:
     return [
         ColdStart(
-            CATALOG.instance(instance), os, image, 9_000_000_000, CATALOG.model(model), 1, way, mode
+            CATALOG.instance(instance), os, image, 9_000_000_000, CATALOG.model(model), way, mode
         )
         for os, image, way, mode in product(
             OperatingSystem, ImageDelivery, WeightsPath, CompileCache

@@ -21,11 +21,10 @@ from coldstart.catalog import Catalog, load
 from coldstart.cli.app import app
 from coldstart.planning import LoadPlan, StackPlan, plan_stack
 from coldstart.planning.alternatives import replica_usd_per_hour
-from coldstart.planning.cost import node_usd_per_hour
 from coldstart.planning.levers import levers
-from coldstart.planning.load import warm_costs
+from coldstart.planning.warm import surges_of
 from coldstart.planning.whatif import best_levers
-from coldstart.report.analysis import capacity_of, pictures, surges_of
+from coldstart.report.analysis import capacity_of, pictures
 from coldstart.report.break_even import by_token_of
 from coldstart.report.series import Pictures
 from coldstart.simulation import simulate
@@ -40,7 +39,8 @@ TRAFFIC: dict[str, Any] = {
     "promptTokens": {"mean": 1500, "p95": 4500},
     "outputTokens": {"mean": 300, "p95": 900},
 }
-LOADED = planned({(*SMALL, "traffic"): TRAFFIC, (*SMALL, "slo"): {"ttft": "2s", "tpot": "50ms"}})
+LOAD = {(*SMALL, "traffic"): TRAFFIC, (*SMALL, "slo"): {"ttft": "2s", "tpot": "50ms"}}
+LOADED = planned(LOAD)
 STACK_LINES = """      traffic:
         requestsPerSecond: 1
         peakRequestsPerSecond: 4
@@ -152,7 +152,7 @@ def test_without_targets_no_time_to_first_token_is_claimed() -> None:
 
 def test_a_rise_counts_only_above_what_mean_traffic_keeps_running() -> None:
     load = load_of(LOADED)
-    found = surges_of(LOADED.models[NAME], load)
+    found = surges_of(load, LOADED.models[NAME].scaling.max_replicas)
     assert found and all(surge.replicas > load.replicas for surge in found)
     assert found[-1].replicas == load.peak_replicas
     assert found[-1].per_day == 1.0
@@ -162,9 +162,8 @@ def test_warm_capacity_is_what_the_costs_of_the_plan_say() -> None:
     (found,) = shown().warm
     model, load = LOADED.models[NAME], load_of(LOADED)
     pool = LOADED.pools[model.pool]
-    usd = node_usd_per_hour(pool, model.expected_instance_type, LOADED.spec, CATALOG)
-    assert usd is not None
-    surges, priced = surges_of(model, load), warm_costs(model, 1, usd)
+    surges, priced = surges_of(load, model.scaling.max_replicas), model.warm_costs
+    assert priced is not None
     assert [p.warm_replicas for p in found.points] == list(range(load.replicas, 7))
     for point in found.points:
         choice = warm_choice(surges, priced, replicas=point.warm_replicas, nodes=pool.warm_nodes)
@@ -174,35 +173,9 @@ def test_warm_capacity_is_what_the_costs_of_the_plan_say() -> None:
     assert "a jump to the peak of 9 once a day" in found.remark
 
 
-def test_the_remark_names_the_cheapest_warm_capacity_that_keeps_the_objective() -> None:
-    rises = {**TRAFFIC, "peakRequestsPerSecond": 5}
-    strict = {"ttft": "2s", "tpot": "50ms", "percentile": 99}
-    for slo in ({"ttft": "2s", "tpot": "50ms"}, strict):
-        plan = planned({(*SMALL, "traffic"): rises, (*SMALL, "slo"): slo})
-        model, load = plan.models[NAME], load_of(plan)
-        assert load.targets is not None
-        usd = node_usd_per_hour(
-            plan.pools[model.pool], model.expected_instance_type, plan.spec, CATALOG
-        )
-        assert usd is not None
-        surges, priced = surges_of(model, load), warm_costs(model, 1, usd)
-        tried = [
-            warm_choice(surges, priced, replicas=replicas, nodes=nodes)
-            for replicas in range(load.replicas, 9)
-            for nodes in range(9)
-        ]
-        allowed = 3600 * (1 - load.targets.percentile / 100)
-        kept = [c for c in tried if c.violated_seconds_per_hour <= allowed]
-        cheapest = min(c.idle_usd_per_hour for c in kept)
-        (found,) = shown(plan).warm
-        share = f"{100 - load.targets.percentile:.3g} %"
-        assert f"Late for at most {share} of the time at the least cost: " in found.remark
-        assert found.remark.endswith(f"${cheapest:,.2f} an hour.")
-    assert "at the least cost" not in shown(planned({(*SMALL, "traffic"): rises})).warm[0].remark
-
-
 def test_without_a_price_neither_warm_capacity_nor_break_even_is_shown() -> None:
-    found = shown(catalog=dataclasses.replace(CATALOG, prices={}))
+    unpriced = dataclasses.replace(CATALOG, prices={})
+    found = shown(planned(LOAD, catalog=unpriced), unpriced)
     assert found.warm == found.break_even == ()
     assert found.capacity
 

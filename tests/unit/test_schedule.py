@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldstart.planning.decision import PlanError
-from coldstart.planning.model import CronTrigger
+from coldstart.planning.operation_plan import CronTrigger
 from coldstart.planning.schedule import DAYS, WEEK_MINUTES, cron_triggers
 from coldstart.spec.model import Day, ScheduleSpec
 

@@ -23,11 +23,13 @@ from coldstart.capacity.lengths import Lengths
 from coldstart.capacity.warm import (
     Surge,
     WarmCosts,
+    WarmDemand,
     best_cooldown,
     break_even_idle_seconds,
     cold_share,
     cooldown_cost,
     cooldown_for_share_seconds,
+    largest_surge,
     lead_margin_seconds,
     poisson_surges,
     start_cost_usd,
@@ -95,6 +97,36 @@ def test_no_cooldown_is_cheaper_than_the_best_and_break_even_costs_at_most_twice
 
 
 @settings(max_examples=100, deadline=None)
+@given(GAPS, st.floats(0.01, 100), st.floats(0.1, 100), st.floats(1, 10))
+def test_dearer_starts_never_shorten_the_cooldown_and_longer_gaps_never_make_it_cheaper(
+    gaps: list[float], start_usd: float, idle: float, times: float
+) -> None:
+    best = best_cooldown(gaps, start_usd=start_usd, idle_usd_per_hour=idle)
+    dear = best_cooldown(gaps, start_usd=times * start_usd, idle_usd_per_hour=idle)
+    assert dear.cooldown_seconds >= best.cooldown_seconds
+    assert dear.starts <= best.starts
+    longer = [times * gap for gap in gaps]
+    assert best_cooldown(longer, start_usd=start_usd, idle_usd_per_hour=idle).usd >= best.usd - 1e-9
+
+
+def test_a_cooldown_stays_within_its_bounds_and_its_starts() -> None:
+    def best(**bounds: float) -> tuple[float, int]:
+        found = best_cooldown(
+            [40, 90, 9000],
+            start_usd=1.0,
+            idle_usd_per_hour=20.0,
+            **bounds,  # type: ignore[arg-type]
+        )
+        return found.cooldown_seconds, found.starts
+
+    assert best() == (90, 1)
+    assert best(least_seconds=120) == (120, 1)
+    assert best(most_seconds=60) == (40, 2)
+    assert best(most_starts=0) == (9000, 0)
+    assert best(most_starts=0, most_seconds=600) == (90, 1), "the fewest that is left"
+
+
+@settings(max_examples=100, deadline=None)
 @given(st.floats(1e-5, 1), st.floats(1, 600), st.floats(0.001, 0.5))
 def test_the_derived_cooldown_lets_exactly_the_allowed_share_meet_a_start(
     rate: float, start: float, allowed: float
@@ -127,31 +159,43 @@ def test_a_warm_node_shortens_a_start_and_a_warm_replica_saves_it() -> None:
     assert (bare, node, replica) == (180, 60, 0)
 
 
+def demand(
+    surges: list[Surge],
+    price: float,
+    *,
+    costs: WarmCosts = COSTS,
+    least: int = 0,
+    most: int | None = None,
+) -> WarmDemand:
+    return WarmDemand(
+        tuple(surges), costs, price, range(least, (most or largest_surge(surges)) + 1)
+    )
+
+
 def test_dear_seconds_keep_everything_warm_and_cheap_ones_nothing() -> None:
     surges = [Surge(4, 12)]
-    assert warm_optimum(surges, COSTS, usd_per_violated_second=10).replicas == 4
-    assert warm_optimum(surges, COSTS, usd_per_violated_second=1e-6).idle_usd_per_hour == 0
+    assert warm_optimum([demand(surges, 10)], range(5)).models[0].replicas == 4
+    assert warm_optimum([demand(surges, 1e-6)], range(5)).idle_usd_per_hour == 0
 
 
-def test_a_target_for_time_chooses_the_least_idle_cost_that_keeps_it() -> None:
-    surges = [Surge(4, 24)]
-    found = warm_optimum(surges, COSTS, allowed_share=0.01)
-    assert found.violated_seconds_per_hour <= 36
-    cheaper = [
-        c
-        for n in range(5)
-        for c in warm_curve(surges, COSTS, usd_per_violated_second=0, nodes=n)
-        if c.idle_usd_per_hour < found.idle_usd_per_hour
-    ]
-    assert cheaper
-    assert all(c.violated_seconds_per_hour > 36 for c in cheaper)
+def test_a_warm_node_is_paid_once_for_all_models_that_may_use_it() -> None:
+    rare = [Surge(1, 24)]
+    alone, *_ = few = [demand(rare, 1.9 / 120)] * 2
+    assert warm_optimum([alone], range(2)).nodes == 0
+    shared = warm_optimum(few, range(2))
+    assert (shared.nodes, [choice.replicas for choice in shared.models]) == (1, [0, 0])
+    assert shared.idle_usd_per_hour == COSTS.usd_per_node_hour
+    assert shared.violated_seconds_per_hour == pytest.approx(120)
 
 
-def test_one_price_or_one_share_is_asked_for() -> None:
-    with pytest.raises(ValueError, match="one of the two"):
-        warm_optimum([Surge(1, 1)], COSTS)
-    with pytest.raises(ValueError, match=r"a share of -0\.1 is not from 0 to 1"):
-        warm_optimum([Surge(1, 1)], COSTS, allowed_share=-0.1)
+def test_a_pool_without_room_keeps_the_fewest_nodes() -> None:
+    few = [demand([Surge(1, 24)], 1.9 / 120)] * 2
+    assert warm_optimum(few, range(2), most_nodes=0).nodes == 0
+    with pytest.raises(ValueError, match="needs a model"):
+        warm_optimum([], range(2))
+
+
+def test_a_warm_start_longer_than_a_cold_one_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot take longer"):
         WarmCosts(1, 1, 200, 100)
 
@@ -162,12 +206,6 @@ def test_a_rise_to_nothing_or_a_negative_number_of_times_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="rises a day"):
         Surge(replicas, per_day)
-
-
-def test_replicas_that_run_anyway_are_in_the_optimum() -> None:
-    found = warm_optimum([Surge(4, 12)], COSTS, usd_per_violated_second=1e-6, at_least=2)
-    assert (found.replicas, found.nodes) == (2, 0)
-    assert warm_optimum([], COSTS, usd_per_violated_second=1.0, at_least=3).replicas == 3
 
 
 def test_without_requests_nothing_rises_and_no_cooldown_follows() -> None:
@@ -189,8 +227,44 @@ def test_idle_cost_rises_and_violated_seconds_fall_with_warm_capacity(
     for less, more in pairwise(curve):
         assert more.idle_usd_per_hour > less.idle_usd_per_hour
         assert more.violated_seconds_per_hour <= less.violated_seconds_per_hour + 1e-9
-    best = warm_optimum(surges, costs, usd_per_violated_second=price)
-    assert all(best.usd_per_hour <= c.usd_per_hour + 1e-9 for c in curve)
+
+
+@settings(max_examples=100, deadline=None)
+@given(SURGES, st.integers(1, 4), st.floats(1e-4, 1), st.integers(0, 3), st.integers(0, 14))
+def test_no_other_number_of_warm_replicas_is_cheaper_than_the_best(
+    surges: list[Surge], per_node: int, price: float, nodes: int, least: int
+) -> None:
+    most = max(least, largest_surge(surges))
+    asked = demand(surges, price, costs=WarmCosts(2, per_node, 60, 180), least=least, most=most)
+    best = asked.best_replicas(nodes)
+    for count in asked.replicas:
+        assert best.usd_per_hour <= asked.choice(count, nodes).usd_per_hour + 1e-9
+
+
+@settings(max_examples=100, deadline=None)
+@given(SURGES, st.integers(1, 4), st.floats(1e-4, 1), st.floats(1, 50))
+def test_a_dearer_violation_never_means_fewer_warm_replicas(
+    surges: list[Surge], per_node: int, price: float, times: float
+) -> None:
+    costs, nodes = WarmCosts(2, per_node, 60, 180), range(13)
+    cheap, dear = (
+        warm_optimum([demand(surges, usd, costs=costs)], nodes) for usd in (price, times * price)
+    )
+    assert dear.models[0].replicas >= cheap.models[0].replicas
+    assert cheap.nodes == dear.nodes == 0, "for one model the replica itself is never worse"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(SURGES, min_size=1, max_size=3), st.floats(1e-4, 0.2), st.floats(1, 20))
+def test_a_dearer_violation_never_means_more_violated_seconds_in_a_shared_pool(
+    models: list[list[Surge]], price: float, times: float
+) -> None:
+    cheap, dear = (
+        warm_optimum([demand(surges, usd) for surges in models], range(13))
+        for usd in (price, times * price)
+    )
+    assert dear.violated_seconds_per_hour <= cheap.violated_seconds_per_hour + 1e-9
+    assert dear.idle_usd_per_hour >= cheap.idle_usd_per_hour - 1e-9
 
 
 def test_random_arrivals_ask_for_another_replica_rarely_and_ever_more_rarely() -> None:
