@@ -66,7 +66,10 @@ REFUSED = [
     ),
     (HEADER.replace(",", ";") + "0;1;1\n", "t.csv:1: columns separated by semicolons; expected co"),
     (HEADER.replace(",", "\t") + "0\t1\t1\n", "t.csv:1: columns separated by tabs; expected com"),
-    (gzip.compress(HEADER.encode(), mtime=0), "t.csv:1: gzip; expected CSV text: zcat FILE | coldstart"),
+    (
+        gzip.compress(HEADER.encode(), mtime=0),
+        "t.csv:1: gzip; expected CSV text: zcat FILE | coldstart",
+    ),
     (
         HEADER + "5,1,1\n4.5,1,1\n",
         "t.csv:3: column arrival_seconds: '4.5' is 0.5 s before the line above; expected lines "
