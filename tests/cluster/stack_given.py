@@ -34,15 +34,16 @@ class Given:
 
     def preview(self, objects: Sequence[Item]) -> Result:
         """A preview of a program of these objects."""
-        self._give(objects)
+        self.give(objects)
         return self.rehearsal.preview(STACK)
 
     def up(self, objects: Sequence[Item]) -> Result:
         """An up of a program of these objects."""
-        self._give(objects)
+        self.give(objects)
         return self.rehearsal.up(STACK)
 
-    def _give(self, objects: Sequence[Item]) -> None:
+    def give(self, objects: Sequence[Item]) -> None:
+        """Make it a program of these objects."""
         self._file.write_text(json.dumps(list(objects)), encoding="utf-8")
 
 

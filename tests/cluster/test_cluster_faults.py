@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,9 @@ from tests.cluster.stack_cluster import (
     stays,
     untouched,
 )
-from tests.cluster.stack_given import Given, item
+from tests.cluster.stack_given import Given, Item, item
 from tests.cluster.stack_proxy import Bad, proxy
 
-STACK = "eks-dev"
 # Namespaces come early, ConfigMaps in the middle, Deployments late.
 WATCHED = (("v1", "Namespace"), ("v1", "ConfigMap"), ("v1", "ServiceAccount"), ("v1", "Secret"),
            ("v1", "Service"), ("v1", "ResourceQuota"), ("networking.k8s.io/v1", "NetworkPolicy"),
@@ -50,22 +49,69 @@ def before(plane: ControlPlane) -> set[Any]:
     return set(untouched(plane.admin))
 
 
+@dataclass(frozen=True)
+class Program:
+    """What is rehearsed; `open` takes what differs from the plain access to the cluster."""
+
+    stack: str
+    open: Callable[..., Rehearsal]
+
+
 @pytest.fixture
-def rehearse(
+def whole(
     plane: ControlPlane, toolchain: Toolchain, before: set[Any], tmp_path: Path
-) -> Iterator[Callable[..., Rehearsal]]:
-    """Rehearsals of the whole program; at the end everything is taken down and nothing is left."""
+) -> Iterator[Program]:
+    """The program of this repository; at the end everything is taken down and nothing is left."""
     access = access_to(plane)
 
-    def open_rehearsal(**differing: Any) -> Rehearsal:
+    def opened(**differing: Any) -> Rehearsal:
         return Rehearsal(
             ROOT, toolchain, folder=tmp_path / "rehearsal", cluster=replace(access, **differing)
         )
 
-    yield open_rehearsal
-    ended = open_rehearsal().destroy(STACK)
+    program = Program("eks-dev", opened)
+    yield program
+    assert_gone(program, plane.admin, before)
+
+
+@pytest.fixture
+def small(
+    plane: ControlPlane, toolchain: Toolchain, before: set[Any], tmp_path: Path
+) -> Iterator[Program]:
+    """A program of forty objects one after the other, for faults that know no kind of object."""
+    access = access_to(plane)
+
+    def opened(**differing: Any) -> Rehearsal:
+        given = Given(tmp_path, toolchain, replace(access, **differing))
+        given.give(forty_objects())
+        return given.rehearsal
+
+    program = Program("one", opened)
+    yield program
+    assert_gone(program, plane.admin, before)
+
+
+def forty_objects() -> list[Item]:
+    """Four namespaces with nine objects each, every object after the one before it."""
+    made: list[Item] = []
+    for namespace in ("first", "second", "third", "fourth"):
+        for name in (None, *"abcdefghi"):
+            after = [made[-1]["name"]] if made else []
+            if name is None:
+                made.append(item("Namespace", namespace, after=after))
+                continue
+            named = f"{namespace}-{name}"
+            made.append(
+                item("ConfigMap", named, namespace=namespace, after=after, data={"is": name})
+            )
+    return made
+
+
+def assert_gone(program: Program, admin: Client, before: set[Any]) -> None:
+    """A destroy succeeds and leaves nothing of the program."""
+    ended = program.open().destroy(program.stack)
     assert ended.ok, ended.errors
-    assert {key for key in settled_as(plane.admin, before) if not stays(key)} == set()
+    assert {key for key in settled_as(admin, before) if not stays(key)} == set()
 
 
 def ours(admin: Client) -> int:
@@ -95,47 +141,59 @@ def during(run: Callable[[], Result], admin: Client, k: int, then: Callable[[], 
         return running.result()
 
 
-def assert_converged(rehearsal: Rehearsal, admin: Client) -> None:
+def assert_converged(program: Program, admin: Client, **differing: Any) -> None:
     """The next up succeeds, one more changes nothing, and every object is there."""
-    mended = rehearsal.up(STACK)
+    rehearsal = program.open(**differing)
+    mended = rehearsal.up(program.stack)
     assert mended.ok, mended.errors
-    again = rehearsal.up(STACK)
+    again = rehearsal.up(program.stack)
     assert [step.urn for step in again.changed] == []
     there = everything(admin)
     assert [step.name for step in made_by(again) if key_of(step) not in there] == []
 
 
-@pytest.mark.parametrize("k", (2, 12, 25))
-def test_an_up_outlives_a_crash_and_restart_of_the_api_server(
-    k: int, plane: ControlPlane, rehearse: Callable[..., Rehearsal]
-) -> None:
-    def crash_and_return() -> None:
+def crash_and_return(plane: ControlPlane, program: Program, k: int) -> None:
+    """The API server crashes at object `k` of an up, and is back at once."""
+
+    def crash() -> None:
         plane.kill("kube-apiserver")
         plane.start("kube-apiserver")
 
-    rehearsal = rehearse()
-    up = during(lambda: rehearsal.up(STACK), plane.admin, k, crash_and_return)
+    rehearsal = program.open()
+    up = during(lambda: rehearsal.up(program.stack), plane.admin, k, crash)
     assert up.ok, up.errors
-    assert_converged(rehearsal, plane.admin)
+    assert_converged(program, plane.admin)
+
+
+def test_an_up_of_a_stack_outlives_a_crash_and_restart_of_the_api_server(
+    plane: ControlPlane, whole: Program
+) -> None:
+    crash_and_return(plane, whole, 12)
+
+
+@pytest.mark.parametrize("k", (2, 12, 25))
+def test_an_up_outlives_a_crash_and_restart_of_the_api_server(
+    k: int, plane: ControlPlane, small: Program
+) -> None:
+    crash_and_return(plane, small, k)
 
 
 @pytest.mark.parametrize("component", ("kube-apiserver", "etcd"))
 def test_an_up_without_its_server_ends_in_a_clear_message_and_the_next_converges(
-    component: str, plane: ControlPlane, rehearse: Callable[..., Rehearsal]
+    component: str, plane: ControlPlane, small: Program
 ) -> None:
-    # Without Helm, which waits as long as it likes.
-    impatient = rehearse(patience_seconds=SHORT_PATIENCE_SECONDS, helm=None)
-    up = during(lambda: impatient.up(STACK), plane.admin, 12, lambda: plane.kill(component))
+    impatient = small.open(patience_seconds=SHORT_PATIENCE_SECONDS)
+    up = during(lambda: impatient.up(small.stack), plane.admin, 12, lambda: plane.kill(component))
     plane.start(component)
     assert not up.ok
     told = "\n".join(up.errors)
     assert "the API server at https://127.0.0.1:" in told or "etcdserver" in told, told
     assert "Traceback" not in told
-    assert_converged(rehearse(helm=None), plane.admin)
+    assert_converged(small, plane.admin)
 
 
 def test_an_up_succeeds_while_every_tenth_answer_is_bad(
-    plane: ControlPlane, rehearse: Callable[..., Rehearsal], tmp_path: Path
+    plane: ControlPlane, whole: Program, tmp_path: Path
 ) -> None:
     # Too many requests, an internal error, and one after which the object is there all the same.
     kinds = (Bad(429, retry_after_seconds=1), Bad(500), Bad(500, after=True))
@@ -146,13 +204,12 @@ def test_an_up_succeeds_while_every_tenth_answer_is_bad(
     with proxy(plane, every_tenth) as (address, seen):
         # Helm's own client gives up at the first internal error, wherever it runs.
         kubeconfig = _through(address, plane.kubeconfig, tmp_path)
-        rehearsal = rehearse(kubeconfig=kubeconfig, helm=None)
-        up = rehearsal.up(STACK)
+        up = whole.open(kubeconfig=kubeconfig, helm=None).up(whole.stack)
         assert up.ok, up.errors
     assert seen.bad[429] >= 3
     assert seen.bad[500] >= 6
     assert seen.too_early == []
-    assert_converged(rehearse(helm=None), plane.admin)
+    assert_converged(whole, plane.admin, helm=None)
 
 
 def test_a_second_up_of_the_same_stack_is_refused_by_the_engines_lock(
