@@ -36,7 +36,8 @@ test-browser: $(STAMP) ## Open a report in headless Chromium: phone, desk, paper
 	@$(PY) -m pytest -q tests/browser
 
 test-cluster: $(STAMP) ## Tests against a real control plane, Karpenter, KEDA and containerd
-	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/cluster
+	@$(PY) -m tests.cluster.build
+	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder tests/cluster
 
 cluster-up: $(STAMP) ## Start etcd and a Kubernetes control plane on loopback addresses
 	@$(PY) -m coldstart cluster up
