@@ -290,3 +290,27 @@ def test_replicas_stay_within_bounds_and_never_fall_below_the_load_in_a_quiet_mo
     sizes = played(hpa, min(first, most), totals)
     assert all(1 <= size <= most for size in sizes)
     assert all(after >= before - 1 for before, after in pairwise(sizes))
+
+
+@pytest.mark.parametrize(
+    ("case", "waiting", "cache_use", "replicas", "rule", "expected"),
+    [
+        # 42 for four replicas is within a tenth of ten each, and 0.91 of 0.85.
+        ("spike", 42, 0.72, 4, 5, 4),
+        ("cache pressure", 2, 0.91, 5, 6, 5),
+        ("quiet", 0, 0.12, 5, 4, 4),
+        ("twice the spike", 84, 0.72, 4, 5, 5),
+    ],
+)
+def test_an_hpa_waits_where_a_rule_of_thresholds_adds_a_replica(
+    case: str, waiting: float, cache_use: float, replicas: int, rule: int, expected: int
+) -> None:
+    """Three scenarios of GPUAutoscaler, "GPU Serving & Autoscaling" (leetllm.com), and its outputs.
+
+    It adds or takes one replica, for more than ten requests waiting or a KV cache used to more than
+    85 %: as targets of an HPA these are left alone within the tolerance of a tenth.
+    """
+    hpa = Hpa(1, 20, Behavior(rules(1, 15), rules(1, 15)))
+    metrics = [ExternalMetric(waiting, 10), ExternalMetric(cache_use * replicas, 0.85)]
+    assert hpa.reconcile(NOW, replicas, metrics) == expected, case
+    assert expected <= rule
