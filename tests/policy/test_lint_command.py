@@ -294,11 +294,20 @@ def test_unknown_words_are_answered_with_the_known_ones(arguments: tuple[str, ..
     assert done.returncode == 2 and "is none of" in done.stderr
 
 
-@pytest.mark.parametrize("text", ["", "just words\n"])
-def test_input_without_any_object_is_no_clean_bill(tmp_path: Path, text: str):
+def test_input_without_any_object_is_no_clean_bill(tmp_path: Path):
+    text = "just words\n"
     file = tmp_path / "empty.yaml"
     file.write_text(text)
     for word in (str(file), "-"):
         done = coldstart("lint", word, stdin=text)
         assert done.returncode == 2, done.stdout
         assert done.stderr == f"nothing to judge: no object in {word}; is it empty?\n"
+
+
+def test_an_empty_file_or_pipe_is_no_clean_bill(tmp_path: Path):
+    file = tmp_path / "empty.yaml"
+    file.touch()
+    for word, called in ((str(file), str(file)), ("-", "<stdin>")):
+        done = coldstart("lint", word, stdin="")
+        assert done.returncode == 2
+        assert f"{called}:1: cannot be checked: empty; see what was to write it" in done.stdout
