@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from coldstart.capacity.sizing import replicas_of
+
 SECONDS_PER_HOUR = 3600
 TOKENS_PER_PRICE = 1_000_000
 """Providers name prices for a million tokens."""
@@ -217,7 +219,7 @@ def costs(case: Case, requests_per_second: float, gpu: GpuBySecond | None = None
     """
     _positive("requests_per_second", requests_per_second)
     capacity = case.capacity_requests_per_second
-    replicas = 1 if capacity is None else max(1, math.ceil(requests_per_second / capacity))
+    replicas = 1 if capacity is None else replicas_of(requests_per_second, capacity)
     return Costs(
         requests_per_second=requests_per_second,
         replicas=replicas,

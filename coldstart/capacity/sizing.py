@@ -225,8 +225,13 @@ def replica_capacity(
 
 def replicas_for(requests_per_second: float, replica: ReplicaCapacity) -> int:
     """The fewest replicas that keep the targets at this rate, which is spread evenly."""
+    return replicas_of(requests_per_second, replica.requests_per_second)
+
+
+def replicas_of(requests_per_second: float, capacity_requests_per_second: float) -> int:
+    """The fewest replicas of this capacity each, at least one."""
     # A rate that was itself made by multiplication must not ask for one replica more.
-    return max(1, math.ceil(requests_per_second / replica.requests_per_second * (1 - 1e-9)))
+    return max(1, math.ceil(requests_per_second / capacity_requests_per_second * (1 - 1e-12)))
 
 
 def _most_within_tpot(batch: Callable[[int], _Batch], target: float, limit: int) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from coldstart.capacity.breakeven import Case, GpuBySecond
+from coldstart.capacity.sizing import replicas_of
 from coldstart.catalog import Catalog, GpuSecondPrice, TokenPrice
 from coldstart.planning import StackPlan
 from coldstart.planning.alternatives import gpu_by_second, replica_usd_per_hour
@@ -145,7 +145,7 @@ def _second_words(
     return words + (
         "The CPU and memory that platforms bill beside the GPU are left out. "
         f"{_replica_words(plan, name, load)}. The {rate * HOURS:,.0f} requests an hour that the "
-        f"stack file expects cost ${_replicas(rate, capacity) * usd:.2f} an hour by replicas, "
+        f"stack file expects cost ${replicas_of(rate, capacity) * usd:.2f} an hour by replicas, "
         f"{costs}."
     )
 
@@ -168,16 +168,11 @@ def _bends(end: float, capacity: float) -> list[float]:
     return sorted({end / STEPS, *sides, end})
 
 
-def _replicas(rate: float, capacity: float) -> int:
-    # A rate that is itself a multiple of the capacity must not ask for one replica more.
-    return max(1, math.ceil(rate / capacity * (1 - 1e-12)))
-
-
 def _dedicated(
     plan: StackPlan, name: str, usd: float, capacity: float, rates: Iterable[float]
 ) -> Curve:
     """Without any request one replica is paid for."""
-    points = ((rate * HOURS, _replicas(rate, capacity) * usd) for rate in rates)
+    points = ((rate * HOURS, replicas_of(rate, capacity) * usd) for rate in rates)
     instance = plan.models[name].expected_instance_type
     return Curve(f"Replicas on {instance}", ((0.0, usd), *points))
 

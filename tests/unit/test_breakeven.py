@@ -385,3 +385,10 @@ def test_a_rate_of_nothing_and_a_change_of_everything_are_refused() -> None:
         sensitivity(mi300x(220), 1)
     with pytest.raises(ValueError, match="idle_seconds -1 must be 0 or more"):
         replace(L4, idle_seconds=-1)
+
+
+@given(st.integers(1, 1000), st.floats(0.001, 1000))
+def test_a_multiple_of_the_capacity_asks_for_no_replica_more(count: int, capacity: float) -> None:
+    case = Case(1.0, 1.0, 1.0, 100, 100, capacity)
+    assert costs(case, count * capacity).replicas == count
+    assert costs(case, count * capacity * (1 + 1e-9)).replicas == count + 1
