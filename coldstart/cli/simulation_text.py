@@ -17,8 +17,6 @@ from coldstart.units import format_seconds
 
 CURVE_COLUMNS = 60
 _BARS = " ▁▂▃▄▅▆▇█"
-
-
 MOST_STEPS = 8
 _REASONS = {
     "tooLong": "longer than the engine takes",
@@ -43,11 +41,8 @@ def print_simulation(
             style="bold",
         )
     )
-    for line in (
-        _objective(model, given, result),
-        _outcome(result),
-    ):
-        console.print(line, highlight=False)
+    console.print(_objective(model, given, result))
+    console.print(_outcome(result))
     _print_latencies(console, result)
     for line in (
         *_slowest(given, result),
@@ -55,7 +50,7 @@ def print_simulation(
         *_limits(given, result),
         _cost(given, result),
     ):
-        console.print(line, highlight=False)
+        console.print(line)
     _print_curves(console, result)
 
 
