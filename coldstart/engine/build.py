@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from coldstart.engine import process
-from coldstart.engine.bundles import BUNDLES, Binary, Bundle, ChangedBinary, ModuleScript, Trim
+from coldstart.engine.bundles import BUNDLES, Binary, Bundle, ModuleScript, Trim
 from coldstart.engine.lock import locked
 from coldstart.errors import UserError
 
@@ -91,7 +91,7 @@ def _build_into(
         for script in bundle.scripts:
             _install_script(script, repository, workshop, go)
         for copies in workshop.glob("sources-*"):
-            shutil.rmtree(copies) if copies.is_dir() else copies.unlink()
+            shutil.rmtree(copies)
         for mark, text in bundle.marks.items():
             (workshop / mark).write_text(text, encoding="utf-8")
         missing = [b.name for b in bundle.binaries if not (workshop / b.name).is_file()]
@@ -120,21 +120,17 @@ def _build(
     if binary.version_symbol:
         flags += f" -X {binary.version_symbol}=v{binary.version}"
     module = repository / "tools" / binary.module
-    own: list[str] = []
-    sources: list[str | Path] = [binary.package]
-    if isinstance(binary, ChangedBinary):
-        own = _trimmed(binary.trim, module, workshop, go) if binary.trim else []
-        sources = _sources(binary, repository, workshop, go, own)
+    pins = _trimmed(binary.trim, module, workshop, go) if binary.trim else []
     command = [
         go[0],
         "build",
         "-mod=readonly",
-        *own,
+        *pins,
         "-trimpath",
         f"-tags={','.join(binary.tags)}",
         f"-ldflags={flags}",
         f"-o={workshop / binary.name}",
-        *sources,
+        *_sources(binary, module, workshop, go, pins),
     ]
     what = f"building {binary.name} {binary.version}".rstrip()
     progress(what)
@@ -143,11 +139,11 @@ def _build(
 
 
 def _sources(
-    binary: ChangedBinary,
-    repository: Path,
+    binary: Binary,
+    module: Path,
     workshop: Path,
     go: tuple[Path, Mapping[str, str]],
-    flags: Sequence[str],
+    pins: Sequence[str],
 ) -> list[str | Path]:
     """What to build: the package, or changed copies of its files.
 
@@ -156,8 +152,8 @@ def _sources(
     if binary.change is None:
         return [binary.package]
     form = "{{.Dir}}{{range .GoFiles}}\n{{.}}{{end}}"
-    command = [go[0], "list", "-mod=readonly", *flags, f"-f={form}", binary.package]
-    answer = _go(command, repository / "tools" / binary.module, go[1], _GO_DEADLINE_SECONDS)
+    command = [go[0], "list", "-mod=readonly", *pins, f"-f={form}", binary.package]
+    answer = _go(command, module, go[1], _GO_DEADLINE_SECONDS)
     folder, *names = answer.stdout.strip().splitlines()
     texts = {name: (Path(folder) / name).read_text(encoding="utf-8") for name in names}
     found = sum(text.count(binary.change.old) for text in texts.values())
@@ -177,15 +173,15 @@ def _trimmed(
     trim: Trim, module: Path, workshop: Path, go: tuple[Path, Mapping[str, str]]
 ) -> list[str]:
     """Flags that build with a copy of the module in which the parts are left out."""
-    copies = workshop / f"sources-{Path(trim.source_module).parent.name}"
-    pins = copies.with_suffix(".mod")
+    folder = workshop / f"sources-{Path(trim.source_module).parent.name}"
+    copies, pins = folder / "module", folder / "go.mod"
     if not pins.exists():
         source = _module_folder(trim.source_module, module, go)
         # Files of the module cache are read-only, and so would be their copies' folders.
         shutil.copytree(source, copies, copy_function=shutil.copyfile)
         _leave_out(trim, copies)
         replace = f"\nreplace {trim.source_module} => {copies}\n"
-        shutil.copyfile(module / "go.sum", copies.with_suffix(".sum"))
+        shutil.copyfile(module / "go.sum", folder / "go.sum")
         pins.write_text((module / "go.mod").read_text(encoding="utf-8") + replace, encoding="utf-8")
     return [f"-modfile={pins}"]
 

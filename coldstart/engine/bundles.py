@@ -41,21 +41,6 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Binary:
-    """One program."""
-
-    name: str
-    module: str
-    """Folder under tools/."""
-    package: str
-    """Import path of its main package; `.` for one of our own."""
-    version: str = ""
-    version_symbol: str = ""
-    """The variable that the program prints as its version, where its release sets one."""
-    tags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Trim:
     """Parts of a published module that are left out of a build, with all that only they import."""
 
@@ -71,11 +56,21 @@ class Trim:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangedBinary(Binary):
-    """A program with something in its main package replaced, or parts of its module left out."""
+class Binary:
+    """One program."""
 
+    name: str
+    module: str
+    """Folder under tools/."""
+    package: str
+    """Import path of its main package; `.` for one of our own."""
+    version: str = ""
+    version_symbol: str = ""
+    """The variable that the program prints as its version, where its release sets one."""
+    tags: tuple[str, ...] = ()
     change: Change | None = None
     trim: Trim | None = None
+    """Of the module that has the package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +124,7 @@ def _kubernetes(name: str) -> Binary:
 
 
 def _http_add_on(name: str, change: Change | None = None) -> Binary:
-    return ChangedBinary(
+    return Binary(
         f"keda-http-{name}",
         _CLUSTER,
         f"github.com/kedacore/http-add-on/{name}",
@@ -140,7 +135,7 @@ def _http_add_on(name: str, change: Change | None = None) -> Binary:
 
 
 def _keda(name: str, change: Change | None = None) -> Binary:
-    return ChangedBinary(
+    return Binary(
         f"keda-{name}",
         _CLUSTER,
         f"github.com/kedacore/keda/v2/cmd/{name}",

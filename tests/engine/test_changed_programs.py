@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from coldstart.engine import build
-from coldstart.engine.bundles import Bundle, Change, ChangedBinary
+from coldstart.engine.bundles import Binary, Bundle, Change
 
 SOURCE = """package main
 
@@ -34,7 +34,7 @@ def repository(tmp_path: Path) -> Path:
 
 def built(monkeypatch: pytest.MonkeyPatch, repository: Path, times: int) -> Path:
     change = Change('"0.0.0.0:%d"', '"127.0.0.1:%d"', times)
-    toy = ChangedBinary("toy", "toy", ".", change=change)
+    toy = Binary("toy", "toy", ".", change=change)
     bundles: Mapping[str, Bundle] = {"toy": Bundle("a toy", 1, (toy,))}
     monkeypatch.setattr(build, "BUNDLES", bundles)
     return build.ensure_built("toy", repository, os.environ, lambda _: None)

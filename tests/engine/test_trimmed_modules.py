@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from coldstart.engine import build
-from coldstart.engine.bundles import Bundle, ChangedBinary, Trim
+from coldstart.engine.bundles import Binary, Bundle, Trim
 
 PUBLISHED = "example.test/parts"
 VERSION = "v1.0.0"
@@ -97,7 +97,7 @@ def repository(tmp_path: Path, environment: dict[str, str]) -> Path:
 def built(
     monkeypatch: pytest.MonkeyPatch, repository: Path, environment: dict[str, str], trim: Trim
 ) -> Path:
-    toy = ChangedBinary("toy", "toy", PUBLISHED, trim=trim)
+    toy = Binary("toy", "toy", PUBLISHED, trim=trim)
     monkeypatch.setattr(build, "BUNDLES", {"toy": Bundle("a toy", 1, (toy,))})
     return build.ensure_built("toy", repository, environment, lambda _: None)
 
