@@ -69,9 +69,7 @@ def whole(
             ROOT, toolchain, folder=tmp_path / "rehearsal", cluster=replace(access, **differing)
         )
 
-    program = Program("eks-dev", opened)
-    yield program
-    assert_gone(program, plane.admin, before)
+    yield from taken_down(Program("eks-dev", opened), plane.admin, before)
 
 
 @pytest.fixture
@@ -86,9 +84,7 @@ def small(
         given.give(forty_objects())
         return given.rehearsal
 
-    program = Program("one", opened)
-    yield program
-    assert_gone(program, plane.admin, before)
+    yield from taken_down(Program("one", opened), plane.admin, before)
 
 
 def forty_objects() -> list[Item]:
@@ -107,8 +103,9 @@ def forty_objects() -> list[Item]:
     return made
 
 
-def assert_gone(program: Program, admin: Client, before: set[Any]) -> None:
-    """A destroy succeeds and leaves nothing of the program."""
+def taken_down(program: Program, admin: Client, before: set[Any]) -> Iterator[Program]:
+    """Lends the program; the destroy afterwards succeeds and leaves nothing of it."""
+    yield program
     ended = program.open().destroy(program.stack)
     assert ended.ok, ended.errors
     assert {key for key in settled_as(admin, before) if not stays(key)} == set()
