@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from policies.reading.values import Resource, mapping_at, text_at
+from policies.reading.values import Resource, known, list_at, mapping_at, text_at
 
 SUBNET = "aws:ec2/subnet:Subnet"
 VPC = "aws:ec2/vpc:Vpc"
@@ -12,6 +13,11 @@ NAT_GATEWAY = "aws:ec2/natGateway:NatGateway"
 ENDPOINT = "aws:ec2/vpcEndpoint:VpcEndpoint"
 CLUSTER = "aws:eks/cluster:Cluster"
 NODE_GROUP = "aws:eks/nodeGroup:NodeGroup"
+SECURITY_GROUP = "aws:ec2/securityGroup:SecurityGroup"
+TAG = "aws:ec2/tag:Tag"
+_INGRESS_RULE = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
+_SECURITY_GROUP_RULE = "aws:ec2/securityGroupRule:SecurityGroupRule"
+_ANY_VALUE = ("*", "")
 _PUBLIC_TAG = "kubernetes.io/role/elb"
 _NODE_TAGS = ("karpenter.sh/discovery", "kubernetes.io/role/internal-elb")
 
@@ -46,3 +52,29 @@ def is_private_nat(nat_gateway: Resource) -> bool:
 def serves_a_cluster(resources: Sequence[Resource]) -> bool:
     """Whether a stack holds an EKS cluster, so that its network is a cluster's."""
     return any(resource.type == CLUSTER for resource in resources)
+
+
+def ingress_rules(resource: Resource) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What a resource lets into a security group: the prefix of its fields, and each rule."""
+    properties = resource.properties
+    if resource.type == _INGRESS_RULE:
+        yield "", properties
+    elif resource.type == _SECURITY_GROUP_RULE:
+        if text_at(properties, "type") == "ingress":
+            yield "", properties
+    elif resource.type == SECURITY_GROUP:
+        for index, rule in enumerate(map(known, list_at(properties, "ingress"))):
+            if isinstance(rule, Mapping):
+                yield f"ingress[{index}].", rule
+
+
+def is_value(wanted: Any, value: str) -> bool:
+    """Whether a selector's value of a tag, which `*` leaves open, takes this one."""
+    return str(known(wanted)) in (*_ANY_VALUE, value)
+
+
+def carries(tags: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether something with these tags is selected by the wanted ones."""
+    return all(
+        key in tags and is_value(value, str(known(tags[key]))) for key, value in wanted.items()
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+from policies.reading.aws_network import SECURITY_GROUP, TAG, carries, ingress_rules
 from policies.reading.peer_mirrors import is_spegel
 from policies.reading.values import (
     NotYetKnown,
@@ -20,20 +20,16 @@ from policies.reading.values import (
 )
 from policies.rule import Finding, Settings, StackRule
 
-_GROUP = "aws:ec2/securityGroup:SecurityGroup"
-_TAG = "aws:ec2/tag:Tag"
-_INGRESS_RULE = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
-_RULE = "aws:ec2/securityGroupRule:SecurityGroupRule"
 # Spegel's chart: service.registry.port and service.router.port.
 _PORTS = {5000: "images", 5001: "the search for peers"}
 _TERMS = ("spec", "securityGroupSelectorTerms")
-_EVERY_PROTOCOL = ("-1", "all")
+_EVERY_PROTOCOL, _TCP = ("-1", "all"), ("tcp", "6")
 
 
 def _judge_ports(resources: Sequence[Resource], _: Settings) -> Iterator[Finding]:
-    groups = [item for item in resources if item.type == _GROUP]
+    groups = [item for item in resources if item.type == SECURITY_GROUP]
     # EKS's own group, which lets nodes reach each other, may carry a tag put on separately.
-    if not groups or any(item.type == _TAG for item in resources):
+    if not groups or any(item.type == TAG for item in resources):
         return
     classes = [item for item in resources if item.kind == "EC2NodeClass"]
     opened, undecided = gather(resources, _openings)
@@ -65,19 +61,11 @@ def _selected_by(node_class: Resource, groups: Sequence[Resource]) -> Iterator[R
     found = []
     for term in terms:
         tags = mapping_at(term, "tags")
-        own = [group for group in groups if tags and _carries(group, tags)]
+        own = [g for g in groups if tags and carries(mapping_at(g.properties, "tags"), tags)]
         if not own:
             return
         found += own
     yield from found
-
-
-def _carries(group: Resource, wanted: Mapping[str, Any]) -> bool:
-    tags = mapping_at(group.properties, "tags")
-    return all(
-        key in tags and str(known(value)) in ("*", "", str(known(tags[key])))
-        for key, value in wanted.items()
-    )
 
 
 def _has_other_ports(spegel: Resource) -> bool:
@@ -88,22 +76,12 @@ def _has_other_ports(spegel: Resource) -> bool:
 
 def _openings(resource: Resource) -> Iterator[range]:
     """Ports that a resource opens to anybody; whose security group it is, a preview cannot tell."""
-    if resource.type == _GROUP:
-        for entry in list_at(resource.properties, "ingress"):
-            yield _ports(known(entry), "protocol")
-    elif resource.type == _INGRESS_RULE:
-        yield _ports(resource.properties, "ipProtocol")
-    elif resource.type == _RULE and text_at(resource.properties, "type") == "ingress":
-        yield _ports(resource.properties, "protocol")
-
-
-def _ports(rule: Any, protocol: str) -> range:
-    said = text_at(rule, protocol).lower()
-    if said in _EVERY_PROTOCOL:
-        return range(65536)
-    if said not in ("tcp", "6"):
-        return range(0)
-    return range(whole(at(rule, "fromPort"), 0), whole(at(rule, "toPort"), -1) + 1)
+    for _, rule in ingress_rules(resource):
+        said = (text_at(rule, "ipProtocol") or text_at(rule, "protocol")).lower()
+        if said in _EVERY_PROTOCOL:
+            yield range(65536)
+        elif said in _TCP:
+            yield range(whole(at(rule, "fromPort"), 0), whole(at(rule, "toPort"), -1) + 1)
 
 
 REQUIRE_PEER_PORTS = StackRule(

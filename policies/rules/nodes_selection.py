@@ -7,6 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from policies.reading.aws_network import (
+    CLUSTER,
+    SECURITY_GROUP,
+    SUBNET,
+    TAG,
+    VPC,
+    carries,
+    is_value,
+)
 from policies.reading.cloud_pools import CloudPool, gpu_pools_of
 from policies.reading.node_pools import is_node_pool
 from policies.reading.scheduling import Placement, Pool, Requirement, placement_of, pool_of
@@ -26,17 +35,13 @@ from policies.reading.values import (
 from policies.reading.workloads import Pod, pods_of
 from policies.rule import Finding, Settings, StackRule
 
-_VPC = "aws:ec2/vpc:Vpc"
-_CLUSTER = "aws:eks/cluster:Cluster"
-_TAG = "aws:ec2/tag:Tag"
 # Field of the node class, type that it selects, how that is called, prefix of its identifiers.
 _SELECTED = (
-    ("subnetSelectorTerms", "aws:ec2/subnet:Subnet", "subnet", "subnet-"),
-    ("securityGroupSelectorTerms", "aws:ec2/securityGroup:SecurityGroup", "security group", "sg-"),
+    ("subnetSelectorTerms", SUBNET, "subnet", "subnet-"),
+    ("securityGroupSelectorTerms", SECURITY_GROUP, "security group", "sg-"),
 )
 # Tags that EKS itself puts on the cluster's security group.
 _TAGS_OF_EKS = ("aws:eks:", "kubernetes.io/cluster/")
-_ANY_VALUE = ("*", "")
 _SHOWN = 4
 # Labels of node and GPU feature discovery, whose agents run on the node.
 _DISCOVERED = (
@@ -56,7 +61,7 @@ _LABEL_FIELDS = ("labels", "nodeLabels")
 def _judge_discovery_tags(resources: Sequence[Resource], _: Settings) -> Iterator[Finding]:
     types = {item.type for item in resources}
     # Subnets and groups of a VPC made elsewhere carry tags that this stack cannot show.
-    if _VPC not in types or _CLUSTER not in types:
+    if VPC not in types or CLUSTER not in types:
         return
     classes = [
         item
@@ -96,23 +101,13 @@ class _Tagged:
         missing = {
             key: value
             for key, value in wanted.items()
-            if not any(_same(key, value, *tag) for tag in self.separate)
+            if not any(key == tag and is_value(value, its) for tag, its in self.separate)
         }
         if self.called == "security group":
             missing = {
                 key: value for key, value in missing.items() if not key.startswith(_TAGS_OF_EKS)
             }
-        return not missing or any(
-            all(
-                key in tags and _same(key, value, key, str(known(tags[key])))
-                for key, value in missing.items()
-            )
-            for tags in self.tags
-        )
-
-
-def _same(key: str, value: Any, tag: str, tag_value: str) -> bool:
-    return key == tag and (str(known(value)) in _ANY_VALUE or str(known(value)) == tag_value)
+        return not missing or any(carries(tags, missing) for tags in self.tags)
 
 
 def _tags_of(resource: Resource) -> Iterator[Mapping[str, Any]]:
@@ -124,7 +119,7 @@ def _tags_of(resource: Resource) -> Iterator[Mapping[str, Any]]:
 
 def _tag_of(resource: Resource, prefix: str) -> Iterator[tuple[str, str]]:
     """A tag put on something separately, unless that is known to be something else."""
-    if resource.type != _TAG:
+    if resource.type != TAG:
         return
     target = resource.properties.get("resourceId")
     if not isinstance(target, str) or target.startswith(prefix):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from policies.reading.aws_network import VPC, ingress_rules
 from policies.reading.networks import Network, network
 from policies.reading.nodes import defines_nodes
 from policies.reading.values import (
@@ -116,7 +117,7 @@ def _judge_file_systems(resources: Sequence[Resource], _: Settings) -> Iterator[
 
 
 def _vpc_blocks(resource: Resource) -> Iterator[Network]:
-    if resource.type == "aws:ec2/vpc:Vpc":
+    if resource.type == VPC:
         block = network(text_at(resource.properties, "cidrBlock"))
         if block is not None:
             yield block
@@ -132,18 +133,9 @@ def _is_whole_vpc(opened: Network, vpcs: Sequence[Network]) -> bool:
 
 def _nfs_sources(resource: Resource) -> Iterator[tuple[str, Any]]:
     """Field and address range of each that a rule lets in on the port of NFS alone."""
-    properties = resource.properties
-    if resource.type == "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule":
-        if _is_nfs(properties):
-            for field in ("cidrIpv4", "cidrIpv6"):
-                yield field, properties.get(field)
-    elif resource.type == "aws:ec2/securityGroupRule:SecurityGroupRule":
-        if text_at(properties, "type") == "ingress" and _is_nfs(properties):
-            yield from _blocks("", properties)
-    elif resource.type == "aws:ec2/securityGroup:SecurityGroup":
-        for index, rule in enumerate(map(known, list_at(properties, "ingress"))):
-            if isinstance(rule, Mapping) and _is_nfs(rule):
-                yield from _blocks(f"ingress[{index}].", rule)
+    for prefix, rule in ingress_rules(resource):
+        if _is_nfs(rule):
+            yield from _blocks(prefix, rule)
 
 
 def _is_nfs(rule: Mapping[str, Any]) -> bool:
@@ -152,6 +144,9 @@ def _is_nfs(rule: Mapping[str, Any]) -> bool:
 
 
 def _blocks(prefix: str, rule: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for field in ("cidrIpv4", "cidrIpv6"):
+        if field in rule:
+            yield f"{prefix}{field}", rule[field]
     for field in ("cidrBlocks", "ipv6CidrBlocks"):
         for index, block in enumerate(list_at(rule, field)):
             yield f"{prefix}{field}[{index}]", block
