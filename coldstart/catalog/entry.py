@@ -9,16 +9,18 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 Precision = Literal["bf16", "fp16", "fp8", "int8", "int4", "mxfp4"]
+INT4_GROUP_BITS = 20
+"""What a group of 4-bit values shares: a scale of 16 bit and a zero point of 4 (AWQ, GPTQ)."""
 BITS: Mapping[str, float] = {
     "bf16": 16.0,
     "fp16": 16.0,
     "fp8": 8.0,
     "int8": 8.0,
-    "int4": 4 + 20 / 128,
+    "int4": 4 + INT4_GROUP_BITS / 128,
     "mxfp4": 4 + 8 / 32,
 }
-"""Bits of a stored weight with its part of what a group shares: a scale of 16 bit and a zero point
-of 4 for 128 values (AWQ, GPTQ), a scale of 8 bit for 32 (OCP Microscaling Formats, MXFP4)."""
+"""Bits of a stored weight with its part of what a group shares: of 128 values where the checkpoint
+does not say, a scale of 8 bit for 32 in MXFP4 (OCP Microscaling Formats)."""
 Platform = Literal["aws"]
 NodeOs = Literal["al2023", "bottlerocket"]
 Phase = Literal[

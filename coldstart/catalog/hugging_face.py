@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from coldstart.catalog.architecture import Architecture, architecture
-from coldstart.catalog.entry import BITS, Precision
+from coldstart.catalog.entry import BITS, INT4_GROUP_BITS, Precision
 from coldstart.catalog.model_files import Fields, ModelFileError, read_json
 from coldstart.catalog.models import Model
 
@@ -34,8 +34,6 @@ CONFIG, INDEX = "config.json", "model.safetensors.index.json"
 MOST_CONFIG_BYTES, MOST_INDEX_BYTES = 1_000_000, 64_000_000
 """The longest published ones have some 60 kB and 30 MB."""
 MOST_CHECKPOINT_BYTES = 10 * 10**12
-INT4_GROUP_BITS = 20
-"""What a group of 4-bit values shares: a scale of 16 bit and a zero point of 4 (AWQ, GPTQ)."""
 SPARED = ("ignore", "ignored_layers", "modules_to_not_convert")
 """Where a configuration names what is not quantised; attention among it leaves the experts."""
 METHODS = "fp8, mxfp4, gptq, awq or compressed-tensors (4 or 8 bit), modelopt with FP8"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+NAMED = "named in the stack file"
+"""Why a value was chosen that the user gave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def choose(candidates: Iterable[Candidate[T]], *, path: str, wish: T | None = No
                 f'"{wish}" cannot be used: {wished.obstacle}.\nWhat would work: '
                 f"auto{f' or {works}' if open_ones else ''}.",
             )
-        best, why = wished, f"named in the stack file: {wished.reason}"
+        best, why = wished, f"{NAMED}: {wished.reason}"
     elif open_ones:
         best = min(open_ones, key=lambda candidate: candidate.seconds)
         why = best.reason

@@ -10,7 +10,7 @@ from itertools import combinations, product
 from coldstart.catalog import InstanceType
 from coldstart.planning.cold_start import image_seconds
 from coldstart.planning.context import Context
-from coldstart.planning.decision import Decision, PlanError, Rejection
+from coldstart.planning.decision import NAMED, Decision, PlanError, Rejection
 from coldstart.spec.model import (
     AUTO,
     Environment,
@@ -76,7 +76,7 @@ def delivery(
         for value in dict.fromkeys(c[axis] for c in table.all()):
             if value is not best[axis]:
                 rejected.append(Rejection(value, _turned_down(table, best, axis, value)))
-        named = "named in the stack file: " if wishes[axis] != AUTO else ""
+        named = f"{NAMED}: " if wishes[axis] != AUTO else ""
         return Decision(best[axis], named + table.reason(best, axis), tuple(rejected))
 
     return Delivery(decide(0), decide(1), decide(2))

@@ -23,7 +23,7 @@ from coldstart.capacity.memory import (
 )
 from coldstart.catalog import Accelerator, InstanceType, Model
 from coldstart.planning.context import IMAGE_ARCHITECTURE, Context
-from coldstart.planning.decision import Decision, PlanError, Rejection
+from coldstart.planning.decision import NAMED, Decision, PlanError, Rejection
 from coldstart.planning.fit_plan import FitPlan, HostPlan
 from coldstart.planning.host import cheapest, holds, host_plan
 from coldstart.planning.parallel import Layout, layouts, shown
@@ -298,7 +298,7 @@ def _parallelism(
     spec: ModelSpec,
 ) -> Decision[str]:
     if spec.tensor_parallel != AUTO or spec.pipeline_parallel != AUTO:
-        why = "named in the stack file: "
+        why = f"{NAMED}: "
     elif next(iter(demands)) is best:
         why = "the fewest GPUs that hold it; "
     else:

@@ -22,7 +22,8 @@ from coldstart.catalog import Accelerator, Catalog, Model, load
 from coldstart.planning.decision import Decision, PlanError
 from coldstart.planning.model import FitPlan, ModelPlan, PoolPlan, StackPlan
 from coldstart.planning.operation_plan import LoadPlan
-from coldstart.spec.model import AUTO, MOST_REPLICAS, LengthSpec, ModelSpec
+from coldstart.spec.model import AUTO, ModelSpec
+from coldstart.spec.traffic import MOST_REPLICAS, LengthSpec
 from coldstart.units import format_seconds
 
 ANY = Targets(math.inf, math.inf)

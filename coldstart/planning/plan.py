@@ -11,7 +11,7 @@ from coldstart.catalog import Catalog, load
 from coldstart.errors import UserError
 from coldstart.planning.context import Context, ImageFacts
 from coldstart.planning.cost import cost_plan
-from coldstart.planning.decision import Decision, PlanError, Rejection
+from coldstart.planning.decision import NAMED, Decision, PlanError, Rejection
 from coldstart.planning.load import load_errors, load_notes, typical_replicas
 from coldstart.planning.model import (
     ChartPlan,
@@ -271,7 +271,7 @@ def _shared_file_system(spec: StackSpec) -> Decision[bool]:
     if spec.storage.shared_file_system:
         return Decision(
             True,
-            "named in the stack file: a home for what several pods share; empty it costs nothing",
+            f"{NAMED}: a home for what several pods share; empty it costs nothing",
         )
     return Decision(
         False,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from coldstart.catalog import Catalog, InstanceType
 from coldstart.planning.context import IMAGE_ARCHITECTURE, Context
-from coldstart.planning.decision import Decision, PlanError, Rejection
+from coldstart.planning.decision import NAMED, Decision, PlanError, Rejection
 from coldstart.planning.delivery import Delivery, delivery
 from coldstart.planning.model import KarpenterPool, PoolPlan, Taint, VolumePlan
 from coldstart.render import render_user_data
@@ -99,7 +99,7 @@ def plan_pool(name: str, pool: NodePoolSpec, context: Context) -> PoolPlan:
         max_nodes=pool.max_nodes,
         warm=Decision(0, "nothing weighs idle nodes against users who wait")
         if pool.warm_nodes == AUTO
-        else Decision(pool.warm_nodes, "named in the stack file"),
+        else Decision(pool.warm_nodes, NAMED),
         limits={
             "nodes": str(pool.max_nodes),
             accelerator.resource_name: str(pool.max_nodes * gpus),

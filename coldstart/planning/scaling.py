@@ -19,7 +19,7 @@ from coldstart.capacity.warm import (
 )
 from coldstart.catalog import Catalog
 from coldstart.planning.cold_start import Case
-from coldstart.planning.decision import Decision, PlanError, Rejection
+from coldstart.planning.decision import NAMED, Decision, PlanError, Rejection
 from coldstart.planning.load import replicas_decision
 from coldstart.planning.model import ModelPlan
 from coldstart.planning.operation import PROBE_SAFETY_FACTOR
@@ -27,8 +27,13 @@ from coldstart.planning.operation_plan import CronTrigger, LoadPlan, ScalingPlan
 from coldstart.planning.percentiles import percentiles
 from coldstart.planning.schedule import cron_triggers
 from coldstart.planning.timeline import Timeline
-from coldstart.spec.model import AUTO, ModelSpec, ScalingSpec, SloSpec
-from coldstart.spec.traffic import LEAST_COOLDOWN_SECONDS, MOST_COOLDOWN_SECONDS
+from coldstart.spec.model import AUTO, ModelSpec
+from coldstart.spec.traffic import (
+    LEAST_COOLDOWN_SECONDS,
+    MOST_COOLDOWN_SECONDS,
+    ScalingSpec,
+    SloSpec,
+)
 from coldstart.units import format_seconds
 
 MIN_COOLDOWN_SECONDS = 300
@@ -109,7 +114,7 @@ def with_minimum(
 
 def _default_minimum(bounds: ScalingSpec) -> Decision[int]:
     if bounds.min != AUTO:
-        return Decision(bounds.min, "named in the stack file")
+        return Decision(bounds.min, NAMED)
     return Decision(DEFAULT_MIN_REPLICAS, "the model answers without a start")
 
 
@@ -148,7 +153,7 @@ def _waiting(
     catalog: Catalog,
 ) -> Decision[int]:
     if bounds.waiting_requests != AUTO:
-        return Decision(int(bounds.waiting_requests), "named in the stack file")
+        return Decision(int(bounds.waiting_requests), NAMED)
     if load is None or load.targets is None:
         return Decision(
             DEFAULT_WAITING_REQUESTS,
@@ -211,8 +216,7 @@ def _cooldown(
     bounds, traffic = model_spec.scaling, model_spec.traffic
     awake = f"without effect: scaling.min {min_replicas} never sleeps"
     if bounds.cooldown != AUTO:
-        named = "named in the stack file"
-        return Decision(math.ceil(bounds.cooldown), f"{named}, {awake}" if min_replicas else named)
+        return Decision(math.ceil(bounds.cooldown), f"{NAMED}, {awake}" if min_replicas else NAMED)
     usual = max(MIN_COOLDOWN_SECONDS, 2 * start_seconds)
     if min_replicas > 0:
         return Decision(usual, awake)

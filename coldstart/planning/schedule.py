@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from coldstart.planning.decision import PlanError
 from coldstart.planning.operation_plan import CronTrigger
-from coldstart.spec.model import Day, ScheduleSpec
+from coldstart.spec.traffic import Day, ScheduleSpec
 
 DAY_MINUTES = 24 * 60
 WEEK_MINUTES = 7 * DAY_MINUTES

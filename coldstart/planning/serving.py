@@ -12,7 +12,7 @@ from coldstart.catalog import EngineVersion, Model
 from coldstart.planning.cold_start import PHASES, Case, ColdStart, altered, baseline, predict
 from coldstart.planning.compile_cache import cache_key
 from coldstart.planning.context import Context
-from coldstart.planning.decision import Candidate, Decision, PlanError, Rejection, choose
+from coldstart.planning.decision import NAMED, Candidate, Decision, PlanError, Rejection, choose
 from coldstart.planning.distribution import Distribution, from_measurement
 from coldstart.planning.fit import Demand, Placement, place
 from coldstart.planning.host import STREAMER_BUFFER_MIB
@@ -325,7 +325,7 @@ def _loader(
     reason = reasons.get(chosen, "a load format of this engine")
     decision = Decision(
         chosen,
-        f"named in the stack file: {reason}" if wish else reason,
+        f"{NAMED}: {reason}" if wish else reason,
         tuple(Rejection(k, v) for k, v in reasons.items() if k != chosen),
     )
     if chosen != STREAMER:

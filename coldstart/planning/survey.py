@@ -10,7 +10,8 @@ from typing import Any
 
 from coldstart.catalog import Accelerator, Catalog, InstanceType, Model
 from coldstart.planning.plan import PlanFailedError, plan_stack
-from coldstart.spec.model import MOST_REPLICAS, StackSpec
+from coldstart.spec.model import StackSpec
+from coldstart.spec.traffic import MOST_REPLICAS
 
 POOL, MODEL = "gpu", "model"
 MOST = MOST_REPLICAS

@@ -24,13 +24,12 @@ from coldstart.catalog import Catalog, InstanceType
 from coldstart.planning.cold_start import Case
 from coldstart.planning.context import Context
 from coldstart.planning.cost import node_usd_per_hour
-from coldstart.planning.decision import Decision, PlanError, Rejection
+from coldstart.planning.decision import NAMED, Decision, PlanError, Rejection
 from coldstart.planning.model import ModelPlan, PoolPlan
 from coldstart.planning.operation_plan import LoadPlan
 from coldstart.planning.timeline import Timeline
-from coldstart.spec.model import AUTO, ModelSpec, ScalingSpec, StackSpec
-
-NAMED = "named in the stack file"
+from coldstart.spec.model import AUTO, ModelSpec, StackSpec
+from coldstart.spec.traffic import ScalingSpec
 
 
 @dataclass(frozen=True, slots=True)

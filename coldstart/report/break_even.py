@@ -9,7 +9,7 @@ from coldstart.capacity.sizing import replicas_of
 from coldstart.catalog import Catalog, GpuSecondPrice, TokenPrice
 from coldstart.planning import StackPlan
 from coldstart.planning.alternatives import gpu_by_second, replica_usd_per_hour
-from coldstart.planning.model import LoadPlan
+from coldstart.planning.operation_plan import LoadPlan
 from coldstart.report.series import BreakEven, Crossing, Curve
 from coldstart.spec.traffic import TrafficSpec
 from coldstart.units import format_seconds

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from coldstart.simulation.inputs import SimulationError
 from coldstart.simulation.keda import Signal, Trigger, Window
-from coldstart.spec.model import Day, ScheduleSpec
+from coldstart.spec.traffic import Day, ScheduleSpec
 
 
 def cron_triggers(

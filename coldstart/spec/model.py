@@ -28,15 +28,7 @@ from coldstart.spec.fields import (
     written,
 )
 from coldstart.spec.problems import line_of
-from coldstart.spec.traffic import MOST_REPLICAS as MOST_REPLICAS
-from coldstart.spec.traffic import Day as Day
-from coldstart.spec.traffic import LengthSpec as LengthSpec
-from coldstart.spec.traffic import LoraSpec as LoraSpec
-from coldstart.spec.traffic import MeasuredSpec as MeasuredSpec
-from coldstart.spec.traffic import ScalingSpec as ScalingSpec
-from coldstart.spec.traffic import ScheduleSpec as ScheduleSpec
-from coldstart.spec.traffic import SloSpec as SloSpec
-from coldstart.spec.traffic import TrafficSpec as TrafficSpec
+from coldstart.spec.traffic import LoraSpec, MeasuredSpec, ScalingSpec, SloSpec, TrafficSpec
 from coldstart.units import DurationSeconds, SizeBytes
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from coldstart.planning.decision import PlanError
 from coldstart.planning.operation_plan import CronTrigger
 from coldstart.planning.schedule import DAYS, WEEK_MINUTES, cron_triggers
-from coldstart.spec.model import Day, ScheduleSpec
+from coldstart.spec.traffic import Day, ScheduleSpec
 
 
 def schedule(days: list[str], start: str, until: str, **more: Any) -> ScheduleSpec:
