@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from coldstart.engine import forkserver
 from coldstart.engine.toolchain import Toolchain
 from coldstart.errors import UserError
 
@@ -30,7 +31,6 @@ STAND_INS = ("aws", "kubernetes", "random")
 """Packages with a stand-in provider; one whose SDK is not installed is left out."""
 
 _PASSPHRASE = "rehearsal"  # noqa: S105 - protects nothing but invented values
-_PROGRAM_STARTER = Path(__file__).with_name("program.py")
 _WORLD_LOCK_SECONDS = 30.0
 _PLACEHOLDER = "rehearsal-placeholder"
 _SECRET_SETTINGS = ("encryptionsalt:", "encryptedkey:", "secretsprovider:")
@@ -131,6 +131,7 @@ def environment(
         **inherited,
         "PATH": os.pathsep.join(part for part in search if part),
         "COLDSTART_WORLD": str(workspace.world),
+        forkserver.ADDRESS_VARIABLE: str(forkserver.ensure()),
         "PULUMI_HOME": str(workspace.home),
         "PULUMI_BACKEND_URL": workspace.state.as_uri(),
         "PULUMI_CONFIG_PASSPHRASE": _PASSPHRASE,
@@ -218,7 +219,7 @@ def policy_pack_argument(workspace: Workspace, toolchain: Toolchain, pack: Path)
     _write_script(
         launcher,
         f"cd {_quoted(pack)}\n"
-        f'exec {_quoted(Path(sys.executable))} -u -m pulumi.policy "$1" {_quoted(pack)}\n',
+        f'exec {_forked(Path(sys.executable))} -u -m pulumi.policy "$1" {_quoted(pack)}\n',
     )
     return launcher
 
@@ -264,7 +265,7 @@ def _install_stand_ins(workspace: Workspace, providers_directory: Path, python: 
         _write_script(
             folder / f"pulumi-resource-{package}",
             f"export PYTHONPATH={_quoted(providers_directory)}\n"
-            f'exec {_quoted(python)} -P -m offline.provider {package} "$@"\n',
+            f'exec {_forked(python)} -P -m offline.provider {package} "$@"\n',
         )
 
 
@@ -272,7 +273,7 @@ def _install_python(workspace: Workspace, python: Path) -> None:
     """What the language host starts as Python, with two of its habits mended.
 
     Before each run it asks pip for all packages, to learn which plugins are needed: here all are
-    installed, pip takes half a second and may be missing. For the program see `program.py`.
+    installed, pip takes half a second and may be missing. The program starts warm.
     """
     _write_script(
         workspace.python,
@@ -280,8 +281,7 @@ def _install_python(workspace: Workspace, python: Path) -> None:
         '"-m pip list"*) echo "[]"; exit ;;\n'
         "esac\n"
         'case "$1" in\n'
-        "*/pulumi-language-python-exec)\n"
-        f'  exec {_quoted(python)} {_quoted(_PROGRAM_STARTER)} "$@" ;;\n'
+        f'*/pulumi-language-python-exec) exec {_forked(python)} "$@" ;;\n'
         f'*) exec {_quoted(python)} "$@" ;;\n'
         "esac\n",
     )
@@ -300,6 +300,11 @@ def _create_world(path: Path, schema: Path) -> None:
 def _write_script(path: Path, body: str) -> None:
     path.write_text(f"#!/bin/sh\n{body}", encoding="utf-8")
     path.chmod(0o755)
+
+
+def _forked(python: Path) -> str:
+    """What stands in a script for `python`, when the process may be a fork."""
+    return f"{_quoted(python)} -I -S {_quoted(forkserver.CLIENT)}"
 
 
 def _quoted(path: Path) -> str:

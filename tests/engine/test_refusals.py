@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from coldstart.engine import Rehearsal, RehearsalError, Toolchain, process
+from tests.engine.waiting import gone, until
 
 PACK = Path(__file__).with_name("fixtures") / "pack"
 STACK = "whole"
@@ -109,14 +111,21 @@ def test_secrets_of_the_real_backend_are_replaced_and_the_file_is_left_alone(
 
 
 def test_an_interrupted_run_leaves_no_process_behind(
-    program: Program, toolchain: Toolchain, tmp_path: Path
+    program: Program, toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    note = tmp_path / "session"
+    note = tmp_path / "process"
+    ended: list[int] = []
+    end_session = process.end_session
+
+    def end(engine: subprocess.Popen[bytes]) -> None:
+        ended.append(engine.pid)
+        end_session(engine)
 
     def interrupt_once_the_program_runs(_: str) -> None:
         if note.is_file() and note.read_text():
             raise KeyboardInterrupt
 
+    monkeypatch.setattr(process, "end_session", end)
     rehearsal = Rehearsal(
         program("hanging"),
         toolchain,
@@ -127,4 +136,6 @@ def test_an_interrupted_run_leaves_no_process_behind(
     )
     with pytest.raises(KeyboardInterrupt):
         rehearsal.preview("forever")
-    assert process.session_members(int(note.read_text())) == []
+    assert process.session_members(ended[-1]) == []
+    # The program is not among them: it ends when it has lost its client.
+    until(lambda: gone(int(note.read_text())), "end of the program")
