@@ -1,9 +1,10 @@
 """Whole preview of a stack against a bare program that registers the same resources directly.
 
 `python -m tests.bench` (or `make bench`) interleaves the two, prints medians and their ratio, then
-how the preview grows from 50 models on 12 pools to 200 on 50, what the policy pack adds to the
-preview of 500 resources, and how long it takes to lint 1,000 manifests. `python -m tests.bench
-policies` does the last two alone. Nothing here is a test: no timing is asserted.
+what it is worth that the Python processes of a rehearsal are forks, how the preview grows from 50
+models on 12 pools to 200 on 50, what the policy pack adds to the preview of 500 resources, and how
+long it takes to lint 1,000 manifests. `python -m tests.bench policies` does the last two alone.
+Nothing here is a test: no timing is asserted.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import pulumi_random
 import yaml
 
 from coldstart.engine import Rehearsal, Result, Step, Toolchain, ensure
+from coldstart.engine.forkserver import ADDRESS_VARIABLE
 from tests.bench_policies import compare_linters, compare_previews
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,7 +76,12 @@ class Bench:
         site = scratch / "site"
         site.mkdir()
         (site / "sitecustomize.py").write_text(PEAK_WRITER)
-        self.environment = {"PYTHONPATH": str(site), "COLDSTART_BENCH_PEAK": str(self.peak_file)}
+        # Started anew: the CPU seconds of forks are not those of the engine's children.
+        self.environment = {
+            "PYTHONPATH": str(site),
+            "COLDSTART_BENCH_PEAK": str(self.peak_file),
+            ADDRESS_VARIABLE: "",
+        }
 
     def preview(self, project: Path, stack: str, **policies: Any) -> tuple[Figures, Result]:
         """One measured preview; ends the bench with the engine's words when it refuses."""
@@ -214,6 +221,20 @@ def compare(bench: Bench, scratch: Path) -> None:
         print(f"ratio {name}: {statistics.median(ratios):.2f}")  # noqa: T201
 
 
+def compare_starts(toolchain: Toolchain) -> None:
+    """Previews whose Python processes are started anew, and those whose processes are forks."""
+    runs: dict[str, list[float]] = {"started anew": [], "forks": []}
+    for _ in range(ROUNDS):
+        for name, environment in (("started anew", {ADDRESS_VARIABLE: ""}), ("forks", {})):
+            with Rehearsal(ROOT, toolchain, extra_environment=environment) as rehearsal:
+                result = rehearsal.preview(STACK)
+            runs[name].append(result.duration_seconds)
+    for name, walls in runs.items():
+        print(f"{STACK}, processes {name}: wall {statistics.median(walls):.2f} s")  # noqa: T201
+    ratios = [fork / anew for anew, fork in zip(*runs.values(), strict=True)]
+    print(f"ratio wall: {statistics.median(ratios):.2f}")  # noqa: T201
+
+
 def growth(bench: Bench, scratch: Path) -> None:
     """The same program at three sizes."""
     for models, pools in SIZES:
@@ -242,6 +263,7 @@ def main() -> None:
         bench = Bench(toolchain, scratch)
         if sys.argv[1:] != ["policies"]:
             compare(bench, scratch)
+            compare_starts(toolchain)
             growth(bench, scratch)
         policies(bench, scratch)
 

@@ -19,6 +19,7 @@ import threading
 from pathlib import Path
 
 ADDRESS_VARIABLE = "COLDSTART_FORK_SERVER"
+"""Where the clients find the server; empty for processes that are started anew."""
 CLIENT = Path(__file__).with_name("forkserver_client.py")
 MEMORY = Path(__file__).resolve().parents[2] / ".cache" / "imports.json"
 """What was imported before, so that already the first process of the next command starts warm."""

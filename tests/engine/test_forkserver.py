@@ -57,7 +57,7 @@ def run(server: tuple[subprocess.Popen[bytes], Path], folder: Path) -> Run:
     """Runs `python <arguments>` in the folder, as a fork or, where a test compares, plainly."""
 
     def run(*arguments: str, by: list[str] = FORKED, **environment: str) -> object:
-        env = {**os.environ, **environment, forkserver.ADDRESS_VARIABLE: str(server[1])}
+        env = {**os.environ, forkserver.ADDRESS_VARIABLE: str(server[1]), **environment}
         env["PYTHONDONTWRITEBYTECODE"] = "1"
         return subprocess.run(
             [*by, *arguments],
@@ -75,6 +75,11 @@ def test_a_fork_sees_what_a_fresh_python_sees(arguments: tuple[str, ...], run: R
     assert forked.returncode == plain.returncode == 0, forked.stderr
     assert forked.stdout == plain.stdout
     assert json.loads(forked.stdout)[2:5] == ["blue", "__main__", 1]
+
+
+def test_without_a_server_it_is_an_ordinary_python(run: Run) -> None:
+    ended = run("program.py", "a", **{forkserver.ADDRESS_VARIABLE: ""})
+    assert (ended.returncode, ended.stdout) == (0, run("program.py", "a", by=PLAIN).stdout)
 
 
 def test_a_path_of_modules_is_taken_from_the_environment(run: Run, folder: Path) -> None:
