@@ -40,6 +40,9 @@ _PORT_TAKEN = "address already in use"
 _LAST_LINES = 8
 _HEALTH_TIMEOUT_SECONDS = 2.0
 
+# It lives for minutes: memory is there, and Go's default of 100 costs an eighth more CPU.
+_HEAP_GROWTH_PERCENT = "400"
+
 _LAST_STAGE = 2
 _STAGES = {ETCD: 0, API_SERVER: 1}
 """etcd outlives the API server, and that outlives everybody who talks to it."""
@@ -259,7 +262,7 @@ class ControlPlane:
     def _launch(self, name: str) -> None:
         command = [Path(self._binaries or "") / name, *flags(name, self._settings)]
         # Nothing of the caller's: no proxy, no KUBECONFIG, no credentials of a cloud.
-        self._start(name, command, {"HOME": str(self.folder)})
+        self._start(name, command, {"HOME": str(self.folder), "GOGC": _HEAP_GROWTH_PERCENT})
 
     def _start(
         self, name: str, command: Sequence[str | Path], environment: Mapping[str, str]

@@ -5,10 +5,28 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from coldstart.controlplane import Client, ControlPlane
+
+# What takes longest begins first, or one worker would be at it when all others are done.
+LONGEST_FIRST = (
+    "whole-stack-faults",
+    "life-of-eks-prod-infra",
+    "life-of-eks-dev",
+    "life-of-eks-prod",
+    "test_cluster_faults",
+    "test_keda",
+    "test_life_on_a_cluster",
+    "test_up_command",
+    "test_karpenter_buying",
+    "test_karpenter_removal",
+    "test_keda_http",
+    "test_control_plane_life",
+    "test_definitions",
+)
 
 # A namespace is emptied by the controller-manager, which on a busy machine takes its time.
 NAMESPACE_DEADLINE_SECONDS = 90
@@ -20,6 +38,24 @@ def pytest_configure(config: pytest.Config) -> None:
         "proof(part, statement): which real part proves what; without a statement the name of the"
         " test is the statement",
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of one group, by default a file, go to one worker: they share a control plane."""
+    if not hasattr(config, "workerinput"):
+        return
+    rank = {group: number for number, group in enumerate(LONGEST_FIRST)}
+    for item in items:
+        ours = item.path.parent == Path(__file__).parent
+        if ours and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: rank.get(_group(item), len(rank)))
+
+
+def _group(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("xdist_group")
+    return marker.args[0] if marker else ""
 
 
 def say(message: str) -> None:

@@ -34,6 +34,8 @@ STACKS = sorted(
     path.name.removeprefix("Pulumi.").removesuffix(".yaml")
     for path in (ROOT / "stacks").glob("Pulumi.*.yaml")
 )
+UNDER = {stack: load_stack(ROOT, stack).infra_stack or stack for stack in STACKS}
+"""The stack with whose life each is led: its infra stack, or itself."""
 PODS_DEADLINE_SECONDS = 60
 SOMEBODY = "somebody-else"
 
@@ -70,20 +72,25 @@ def lives(
     plane: ControlPlane, toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], dict[str, Life]]:
     """Gives the lives of a stack and of those above it, which are led while it is up."""
-    specs = {stack: load_stack(ROOT, stack) for stack in STACKS}
 
     @cache
     def lead(root: str) -> dict[str, Life]:
         untouched(plane.admin)
-        above = [stack for stack, spec in specs.items() if spec.infra_stack == root]
+        above = [stack for stack, under in UNDER.items() if under == root != stack]
         folder = tmp_path_factory.mktemp(root)
         with Rehearsal(ROOT, toolchain, folder=folder, cluster=access_to(plane)) as rehearsal:
             return _lead(rehearsal, plane.admin, [root, *above])
 
-    return lambda stack: lead(specs[stack].infra_stack or stack)
+    return lambda stack: lead(UNDER[stack])
 
 
-@pytest.fixture(scope="module", params=STACKS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(stack, marks=pytest.mark.xdist_group(f"life-of-{under}"))
+        for stack, under in UNDER.items()
+    ],
+)
 def life(request: pytest.FixtureRequest, lives: Callable[[str], dict[str, Life]]) -> Life:
     """The whole life of one stack; a workload stack has its infra stack under it."""
     return lives(request.param)[request.param]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -203,7 +202,7 @@ def test_a_full_quota_takes_a_pod_without_a_gpu(server: Client, running: list[Ob
 
 DEPRECATED = {
     "endpoints by hand": (
-        {
+        lambda: {
             "apiVersion": "v1",
             "kind": "Endpoints",
             "metadata": {"name": "near", "namespace": "near"},
@@ -212,14 +211,14 @@ DEPRECATED = {
         "v1 Endpoints is deprecated in v1.33+",
     ),
     "a node label of the beta": (
-        changed(
+        lambda: changed(
             examples.passing("Deployment"),
             {("spec", "template", "spec", "nodeSelector", "beta.kubernetes.io/os"): "linux"},
         ),
         "deprecated since v1.14",
     ),
     "a zone label of the beta": (
-        changed(
+        lambda: changed(
             examples.passing("Deployment"),
             {
                 (
@@ -241,7 +240,7 @@ DEPRECATED = {
 @pytest.mark.parametrize("what", DEPRECATED)
 def test_the_server_warns_of(server: Client, what: str) -> None:
     deprecated, says = DEPRECATED[what]
-    warnings = server.apply(copy.deepcopy(deprecated), dry_run=True, force=True).warnings
+    warnings = server.apply(deprecated(), dry_run=True, force=True).warnings
     assert [text for text in warnings if says in text], warnings
 
 
