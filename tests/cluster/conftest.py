@@ -5,28 +5,30 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from coldstart.controlplane import Client, ControlPlane
 
 # What takes longest begins first, or one worker would be at it when all others are done.
 LONGEST_FIRST = (
-    "whole-stack-faults",
-    "life-of-eks-prod-infra",
-    "life-of-eks-dev",
-    "life-of-eks-prod",
-    "test_cluster_faults",
-    "test_keda",
-    "test_life_on_a_cluster",
-    "test_up_command",
-    "test_karpenter_buying",
-    "test_karpenter_removal",
-    "test_keda_http",
-    "test_control_plane_life",
-    "test_definitions",
+    "faults of a whole stack",
+    "test_cluster_faults.py",
+    "life of eks-prod-infra",
+    "life of eks-dev",
+    "life of eks-prod",
+    "test_keda.py",
+    "test_life_on_a_cluster.py",
+    "test_up_command.py",
+    "test_karpenter_buying.py",
+    "test_karpenter_removal.py",
+    "test_keda_http.py",
+    "test_control_plane_life.py",
+    "test_definitions.py",
 )
+WHOLE_STACK_FAULTS = ("test_an_up_of_a_stack_outlives", "test_an_up_succeeds_while_every_tenth")
 
 # A namespace is emptied by the controller-manager, which on a busy machine takes its time.
 NAMESPACE_DEADLINE_SECONDS = 90
@@ -40,22 +42,35 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
+def group_of(nodeid: str) -> str:
+    """Tests of one group go to one worker, where they share a control plane: mostly a file."""
+    path, _, test = nodeid.partition("::")
+    file = path.rpartition("/")[2]
+    if test.startswith(WHOLE_STACK_FAULTS):
+        return "faults of a whole stack"
+    if file == "test_every_stack.py":
+        # A workload stack is led through its life while its infra stack is up.
+        return "life of " + test.partition("[")[2].rstrip("]").replace("-workload", "-infra")
+    return file
+
+
+class ByControlPlane(LoadScopeScheduling):
+    """Gives workers a group at a time."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByControlPlane:
+    """Asked for when there are several workers."""
+    return ByControlPlane(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of one group, by default a file, go to one worker: they share a control plane."""
-    if not hasattr(config, "workerinput"):
-        return
-    rank = {group: number for number, group in enumerate(LONGEST_FIRST)}
-    for item in items:
-        ours = item.path.parent == Path(__file__).parent
-        if ours and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: rank.get(_group(item), len(rank)))
-
-
-def _group(item: pytest.Item) -> str:
-    marker = item.get_closest_marker("xdist_group")
-    return marker.args[0] if marker else ""
+    """Put the longest groups first, where workers share the tests."""
+    if hasattr(config, "workerinput"):
+        rank = {group: number for number, group in enumerate(LONGEST_FIRST)}
+        items.sort(key=lambda item: rank.get(group_of(item.nodeid), len(rank)))
 
 
 def say(message: str) -> None:

@@ -162,7 +162,6 @@ def crash_and_return(plane: ControlPlane, program: Program, k: int) -> None:
     assert_converged(program, plane.admin)
 
 
-@pytest.mark.xdist_group("whole-stack-faults")
 def test_an_up_of_a_stack_outlives_a_crash_and_restart_of_the_api_server(
     plane: ControlPlane, whole: Program
 ) -> None:
@@ -190,7 +189,6 @@ def test_an_up_without_its_server_ends_in_a_clear_message_and_the_next_converges
     assert_converged(small, plane.admin)
 
 
-@pytest.mark.xdist_group("whole-stack-faults")
 def test_an_up_succeeds_while_every_tenth_answer_is_bad(
     plane: ControlPlane, whole: Program, tmp_path: Path
 ) -> None:

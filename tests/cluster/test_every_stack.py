@@ -84,13 +84,7 @@ def lives(
     return lambda stack: lead(UNDER[stack])
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(stack, marks=pytest.mark.xdist_group(f"life-of-{under}"))
-        for stack, under in UNDER.items()
-    ],
-)
+@pytest.fixture(scope="module", params=STACKS)
 def life(request: pytest.FixtureRequest, lives: Callable[[str], dict[str, Life]]) -> Life:
     """The whole life of one stack; a workload stack has its infra stack under it."""
     return lives(request.param)[request.param]
