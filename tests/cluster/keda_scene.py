@@ -253,7 +253,7 @@ class Model:
         def read() -> bool:
             status = self.hpa().get("status", {})
             found = averages(status)
-            replicas = status.get("currentReplicas")
+            replicas = status.get("currentReplicas", 0)
             return len(found) > metric and abs(found[metric] * replicas - figure) < 0.1
 
         self._client.wait_for(read, f"{self.name} to show {figure:g}", DEADLINE_SECONDS)

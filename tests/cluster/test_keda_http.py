@@ -203,6 +203,7 @@ def test_requests_inside_ask_for_as_many_replicas_as_planned(
     requests = client.start(wake.target_concurrency)
     model.await_replicas(1)
     serve(model)
+    model.await_figure(2, wake.target_concurrency)
     requests += client.start(one - wake.target_concurrency)
     scene.client.wait_for(lambda: len(backend.received) == one, f"{one} requests inside", 60)
     model.await_figure(2, one)
