@@ -39,4 +39,5 @@ def main() -> None:
     sys.exit(status[0] if status else 1)
 
 
-main()
+if __name__ == "__main__":
+    main()
