@@ -7,14 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from coldstart.engine import forkserver
+from coldstart.engine import Rehearsal, Toolchain, forkserver
 from tests.engine.waiting import DEADLINE_SECONDS, gone, until
 
+ROOT = Path(__file__).resolve().parents[2]
 FORKED = [sys.executable, "-I", "-S", str(forkserver.CLIENT)]
 PLAIN = [sys.executable]
 
@@ -198,7 +200,7 @@ def test_the_server_ends_with_its_owner_and_takes_its_folder_with_it(tmp_path: P
     )
     told = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "imports.json")],
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=DEADLINE_SECONDS,
+        cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_SECONDS,
     )  # fmt: skip
     process, address = told.stdout.split()
     until(lambda: gone(int(process)), "end of the server")
@@ -222,3 +224,23 @@ def test_a_server_that_ended_is_replaced_and_its_clients_say_what_to_do(
     forkserver._running[0][0].wait(DEADLINE_SECONDS)
     assert forkserver.ensure() != first
     assert not first.parent.exists()
+
+
+def test_processes_that_are_started_anew_preview_the_same(toolchain: Toolchain) -> None:
+    """Nothing hangs on a module that another process imported, or on the hash seed of the forks."""
+
+    def previewed(**environment: str) -> list[str]:
+        with Rehearsal(ROOT, toolchain, extra_environment=environment) as rehearsal:
+            result = rehearsal.preview("eks-dev", ROOT / "policies")
+        assert result.ok, result.errors
+        return sorted(f"{step.urn} {_given(step.inputs)}" for step in result.resources)
+
+    forked = previewed()
+    assert len(forked) > 100
+    assert previewed(**{forkserver.ADDRESS_VARIABLE: ""}) == forked
+
+
+def _given(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs without the names that the provider made up."""
+    made_up = inputs.get("__defaults", ())
+    return {key: value for key, value in inputs.items() if key not in made_up}
