@@ -110,6 +110,8 @@ def _become(client: socket.socket, teacher: socket.socket) -> NoReturn:
         # As an exception it would leave Pulumi's executor waiting for answers that never come,
         # until the engine kills it after 5 s (seen with CLI 3.259 and SDK 3.272).
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        # What it starts, Helm for one, ends with it.
+        os.setpgid(0, 0)
         os.environ.clear()
         os.environ.update(request["environment"])
         os.chdir(request["folder"])
@@ -145,7 +147,7 @@ def _end_with(client: socket.socket, teacher: socket.socket) -> None:
     with contextlib.suppress(OSError):
         client.recv(1)
     _teach(teacher)
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _run(arguments: list[str]) -> int:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -147,46 +148,54 @@ def test_a_class_is_not_taken_for_the_module_of_its_name(run: Run, folder: Path)
     until(lambda: run("uses.py").stdout == "True True\n", "class that is loaded already")
 
 
-SLEEPS = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)\n"
+SLEEPS = """
+import os, subprocess, time
+started = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL)
+print(os.getpid(), started.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@dataclass(frozen=True)
+class Sleeping:
+    """A client whose fork sleeps, under a shell; ids of the client, and of fork and its child."""
+
+    shell: subprocess.Popen[str]
+    client: int
+    forked: tuple[int, int]
+
+    def is_gone(self) -> bool:
+        return all(map(gone, self.forked))
 
 
 @pytest.fixture
-def sleeping(
-    server: tuple[subprocess.Popen[bytes], Path], folder: Path
-) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A client whose fork sleeps, under a shell that may be killed; and the fork's id."""
+def sleeping(server: tuple[subprocess.Popen[bytes], Path], folder: Path) -> Iterator[Sleeping]:
     (folder / "sleeps.py").write_text(SLEEPS)
     env = {**os.environ, forkserver.ADDRESS_VARIABLE: str(server[1])}
-    # The `;` keeps the shell from becoming the client.
     script = '"$@" & echo $!; wait'
     shell = subprocess.Popen(
         ["sh", "-c", script, "sh", *FORKED, "sleeps.py"],
         cwd=folder, env=env, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert shell.stdout is not None
-    client, fork = int(shell.stdout.readline()), int(shell.stdout.readline())
-    shell.args = client  # type: ignore[assignment]
-    yield shell, fork
+    client = int(shell.stdout.readline())
+    fork, child = map(int, shell.stdout.readline().split())
+    found = Sleeping(shell, client, (fork, child))
+    yield found
     shell.kill()
     shell.wait(DEADLINE_SECONDS)
-    until(lambda: gone(fork), "end of the fork")
+    until(found.is_gone, "end of the fork")
 
 
 @pytest.mark.parametrize("number", (signal.SIGTERM, signal.SIGKILL))
-def test_a_fork_ends_with_its_client(
-    number: signal.Signals, sleeping: tuple[subprocess.Popen[str], int]
-) -> None:
-    shell, fork = sleeping
-    os.kill(int(shell.args), number)  # type: ignore[arg-type]
-    until(lambda: gone(fork), "end of the fork")
+def test_a_fork_ends_with_its_client(number: signal.Signals, sleeping: Sleeping) -> None:
+    os.kill(sleeping.client, number)
+    until(sleeping.is_gone, "end of the fork and of what it started")
 
 
-def test_a_fork_ends_when_whoever_asked_for_it_was_killed(
-    sleeping: tuple[subprocess.Popen[str], int],
-) -> None:
-    shell, fork = sleeping
-    shell.kill()
-    until(lambda: gone(fork), "end of the fork")
+def test_a_fork_ends_when_whoever_asked_for_it_was_killed(sleeping: Sleeping) -> None:
+    sleeping.shell.kill()
+    until(sleeping.is_gone, "end of the fork and of what it started")
 
 
 def test_the_server_ends_with_its_owner_and_takes_its_folder_with_it(tmp_path: Path) -> None:
