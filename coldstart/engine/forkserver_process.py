@@ -23,6 +23,8 @@ import threading
 import traceback
 import types
 from collections import deque
+from collections.abc import Callable, Container
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -49,6 +51,7 @@ def main() -> None:
                 new = [
                     name for name in json.loads(lessons.recv(_LESSON_BYTES)) if name not in known
                 ]
+                # Another fork may have told the same.
                 waiting.extend(new)
                 if new:
                     known |= dict.fromkeys(new)
@@ -58,7 +61,7 @@ def main() -> None:
                 if os.fork() == 0:
                     for mine in (listener, lessons):
                         mine.close()
-                    _become(client, teacher)
+                    _become(client, partial(_teach, teacher, known))
                 client.close()
             elif waiting:
                 _import(waiting.popleft())
@@ -92,7 +95,7 @@ def _import(name: str) -> None:
             getattr(importlib.import_module(".".join(parts[:end])), "__all__", None)
 
 
-def _become(client: socket.socket, teacher: socket.socket) -> NoReturn:
+def _become(client: socket.socket, teach: Callable[[], None]) -> NoReturn:
     """Be the process that `client` asked for."""
     received = _receive(client)
     if received is None:
@@ -115,7 +118,7 @@ def _become(client: socket.socket, teacher: socket.socket) -> NoReturn:
         os.environ.clear()
         os.environ.update(request["environment"])
         os.chdir(request["folder"])
-        threading.Thread(target=_end_with, args=(client, teacher), daemon=True).start()
+        threading.Thread(target=_end_with, args=(client, teach), daemon=True).start()
         status = _run(request["arguments"])
     except BaseException:
         traceback.print_exc()
@@ -123,7 +126,7 @@ def _become(client: socket.socket, teacher: socket.socket) -> NoReturn:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):
                 stream.flush()
-        _teach(teacher)
+        teach()
         with contextlib.suppress(OSError):
             client.sendall(bytes([status & 0xFF]))
         # Taking an interpreter with a whole SDK apart costs a sixth of a second.
@@ -142,11 +145,11 @@ def _receive(client: socket.socket) -> tuple[dict, list[int]] | None:
     return json.loads(text), streams
 
 
-def _end_with(client: socket.socket, teacher: socket.socket) -> None:
+def _end_with(client: socket.socket, teach: Callable[[], None]) -> None:
     """The client is what the engine knows of, and ends."""
     with contextlib.suppress(OSError):
         client.recv(1)
-    _teach(teacher)
+    teach()
     os.killpg(0, signal.SIGKILL)
 
 
@@ -176,15 +179,16 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
-def _teach(teacher: socket.socket) -> None:
-    """Tell the server which installed modules are loaded by now."""
-    loaded = [
+def _teach(teacher: socket.socket, known: Container[str]) -> None:
+    """Tell the server which installed modules are loaded by now that it does not know of."""
+    new = [
         name
         for name, module in list(sys.modules.items())
-        if type(module) is types.ModuleType and _is_installed(module)
+        if name not in known and type(module) is types.ModuleType and _is_installed(module)
     ]
-    with contextlib.suppress(OSError):
-        teacher.send(json.dumps(loaded).encode(), socket.MSG_DONTWAIT)
+    if new:
+        with contextlib.suppress(OSError):
+            teacher.send(json.dumps(new).encode(), socket.MSG_DONTWAIT)
 
 
 def _is_installed(module: types.ModuleType) -> bool:

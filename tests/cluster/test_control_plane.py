@@ -8,8 +8,7 @@ import socket
 import ssl
 import stat
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,18 +24,12 @@ from coldstart.controlplane import (
     Refused,
 )
 from coldstart.controlplane.supervisor import identity
+from tests.waiting import until
 
 pytestmark = pytest.mark.proof("API server")
 
 DEADLINE_SECONDS = 60
 CONTROLLERS = pytest.mark.proof("controller-manager")
-
-
-def until(probe: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not probe():
-        assert time.monotonic() < deadline, f"waited {DEADLINE_SECONDS} s for {what}"
-        time.sleep(0.02)
 
 
 def config_map(namespace: str, name: str = "settings", **data: str) -> dict:
@@ -375,7 +368,7 @@ def test_a_killed_etcd_keeps_what_was_written(
 
 def test_a_program_run_beside_it_is_told_apart_and_ended(plane: ControlPlane) -> None:
     pid = plane.run("guest", ["/bin/sh", "-c", "echo $WHO; exec sleep 600"], {"WHO": "me"})
-    until(lambda: plane.log("guest") == "me\n", "the guest to speak")
+    until(lambda: plane.log("guest") == "me\n", "the guest to speak", DEADLINE_SECONDS)
     with pytest.raises(ControlPlaneError, match="guest is already running"):
         plane.run("guest", ["/bin/true"])
     with pytest.raises(ControlPlaneError, match="guest is not one of etcd, kube-apiserver"):

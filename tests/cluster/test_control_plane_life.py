@@ -8,8 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from coldstart.controlplane import ControlPlane
 from coldstart.controlplane import plane as plane_module
 from coldstart.controlplane.components import free_ports
 from coldstart.controlplane.processes import read_record
+from tests.waiting import until
 
 pytestmark = pytest.mark.proof("API server")
 
@@ -27,13 +26,6 @@ ROOT = Path(__file__).parents[2]
 DEADLINE_SECONDS = 60
 # The first test of all may have to build the binaries.
 BUILD_DEADLINE_SECONDS = 1500
-
-
-def until(probe: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not probe():
-        assert time.monotonic() < deadline, f"waited {DEADLINE_SECONDS} s for {what}"
-        time.sleep(0.02)
 
 
 def test_ports_that_others_took_are_given_up_for_free_ones(
@@ -81,8 +73,8 @@ def test_a_killed_parent_leaves_no_component_behind() -> None:
     assert all(process.alive for process in recorded)
     parent.kill()
     parent.communicate(timeout=DEADLINE_SECONDS)
-    until(lambda: not any(p.alive for p in recorded), "every process to be gone")
-    until(lambda: not folder.exists(), "the folder to be removed")
+    until(lambda: not any(p.alive for p in recorded), "every process to be gone", DEADLINE_SECONDS)
+    until(lambda: not folder.exists(), "the folder to be removed", DEADLINE_SECONDS)
 
 
 def test_a_detached_one_stays_is_found_again_and_goes_as_a_whole(tmp_path: Path) -> None:
@@ -111,7 +103,7 @@ def test_a_detached_one_stays_is_found_again_and_goes_as_a_whole(tmp_path: Path)
         recorded = read_record(tmp_path / "cluster")
         scheduler = next(process for process in recorded if process.name == "kube-scheduler")
         os.kill(scheduler.pid, signal.SIGKILL)
-        until(lambda: not scheduler.alive, "the scheduler to be gone")
+        until(lambda: not scheduler.alive, "the scheduler to be gone", DEADLINE_SECONDS)
         code, said = cluster("status")
         assert (code, "kube-scheduler           gone" in said) == (1, True)
         code, said = cluster("up")
@@ -132,7 +124,11 @@ def test_what_a_power_cut_left_is_cleared_before_a_new_start(tmp_path: Path) -> 
         supervisor = first["processes"]["supervisor"]["pid"]
         recorded = read_record(folder)
         os.kill(supervisor, signal.SIGKILL)
-        until(lambda: not any(process.alive for process in recorded), "all to be gone")
+        until(
+            lambda: not any(process.alive for process in recorded),
+            "all to be gone",
+            DEADLINE_SECONDS,
+        )
         answer = CliRunner().invoke(cluster_app, up)
         assert "removing what a control plane that is gone left" in answer.stderr
         second = json.loads(answer.stdout)

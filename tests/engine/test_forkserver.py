@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from coldstart.engine import Rehearsal, Toolchain, forkserver
-from tests.engine.waiting import DEADLINE_SECONDS, gone, until
+from tests.waiting import DEADLINE_SECONDS, gone, until
 
 ROOT = Path(__file__).resolve().parents[2]
 FORKED = [sys.executable, "-I", "-S", str(forkserver.CLIENT)]
@@ -165,7 +165,7 @@ class Sleeping:
     forked: tuple[int, int]
 
     def is_gone(self) -> bool:
-        return all(map(gone, self.forked))
+        return gone(*self.forked)
 
 
 @pytest.fixture

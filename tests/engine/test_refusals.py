@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from coldstart.engine import Rehearsal, RehearsalError, Toolchain, process
-from tests.engine.waiting import gone, until
+from tests.waiting import gone, until
 
 PACK = Path(__file__).with_name("fixtures") / "pack"
 STACK = "whole"

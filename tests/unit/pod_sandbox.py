@@ -7,13 +7,15 @@ import os
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
+from tests.waiting import until
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "coldstart" / "render" / "scripts"
 DEADLINE_SECONDS = 20
+wait_until = partial(until, deadline_seconds=DEADLINE_SECONDS)
 BUCKET = "bucket"
 
 # Copies between directories as rclone copies between remotes; `store:` is $STORE_ROOT. A missing
@@ -129,11 +131,3 @@ class Pod:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate(timeout=DEADLINE_SECONDS)
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Poll with a deadline; AssertionError naming `what` when it passes."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen in {DEADLINE_SECONDS} s"
-        time.sleep(0.02)

@@ -9,8 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,21 +21,10 @@ from coldstart.controlplane.components import COMPONENTS, free_ports, port_is_fr
 from coldstart.controlplane.keys import make_keys
 from coldstart.controlplane.processes import Supervisor, end_recorded, read_record
 from coldstart.controlplane.supervisor import RECORD, identity
+from tests.waiting import DEADLINE_SECONDS, gone, until
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_SECONDS = 30
 FOREVER = ["/bin/sh", "-c", "exec sleep 600"]
-
-
-def until(probe: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not probe():
-        assert time.monotonic() < deadline, f"waited {DEADLINE_SECONDS} s for {what}"
-        time.sleep(0.01)
-
-
-def gone(*pids: int) -> bool:
-    return all(identity(pid) is None for pid in pids)
 
 
 def start(supervisor: Supervisor, folder: Path, name: str, command: list[str], **how) -> int:
