@@ -167,6 +167,12 @@ class Scene:
             f"an unschedulable pod in {namespace}",
         )
 
+    def gave_way(self, pod: Object) -> bool:
+        """Whether the scheduler has told that it took the pod's node for another."""
+        namespace, uid = pod["metadata"]["namespace"], pod["metadata"]["uid"]
+        told = self.client.list("v1", "Event", namespace, fields="reason=Preempted")
+        return any(event["involvedObject"].get("uid") == uid for event in told)
+
     def scale(self, namespace: str, name: str, replicas: int) -> None:
         """Through the scale subresource, as an autoscaler does."""
         self.client.scale("apps/v1", "Deployment", name, replicas, namespace)

@@ -183,10 +183,11 @@ def test_a_publishing_job_does_not_fail_for_having_given_way(scene: Scene) -> No
     scene.nodes(gpu_shape(stack("eks-prod"), POOL))
     namespace = scene.tenant(stack("eks-prod"), MODEL)
     scene.apply(publishing_job(namespace))
-    scene.running(namespace, 1, COMPILE_CACHE)
+    (publisher,) = scene.running(namespace, 1, COMPILE_CACHE)
     scene.apply(server(namespace))
     scene.running(namespace, 1, SERVER)
     scene.waiting(namespace, COMPILE_CACHE)
+    scene.until(lambda: scene.gave_way(publisher), "the scheduler to tell who gave way")
     (job,) = scene.client.list("batch/v1", "Job", namespace)
     assert job["status"].get("failed", 0) == 0
 
