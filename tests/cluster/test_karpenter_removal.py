@@ -172,17 +172,20 @@ def test_a_loading_pod_keeps_its_drifted_node_until_its_time_is_up(shop: World) 
     bought = pool()
     shop.offer(bought)
     shop.serve(model(), 1)
-    (loading,) = shop.running(TENANT, 1)
     (claim,) = shop.initialized(bought, 1)
     bought["spec"]["template"]["metadata"]["labels"]["simulated.coldstart.dev/drift"] = "now"
     shop.offer(bought)
+    # Not earlier: what evicts from nodes that are not registered may lag behind the scheduler. Not
+    # later: nothing drains before the new node has lost its startup taints, below.
+    (loading,) = shop.running(TENANT, 1)
 
     def draining() -> list[str]:
         shop.take_off_startup_taints(bought)
         return told(shop, "FailedDraining", "Node", claim["status"]["nodeName"])
 
     shop.wait(draining, "Karpenter to wait for the pod", REMOVAL_DEADLINE_SECONDS)
-    assert shop.running(TENANT, 1)[0]["metadata"]["uid"] == loading["metadata"]["uid"]
+    (still,) = shop.running(TENANT, 1)
+    assert still["metadata"]["uid"] == loading["metadata"]["uid"], shop.picture()
     over = {"metadata": {"annotations": {DO_NOT_DISRUPT: "1s"}}}
     shop.admin.patch("v1", "Pod", loading["metadata"]["name"], over, TENANT)
 
@@ -201,18 +204,14 @@ def test_an_expired_node_goes_even_when_its_pod_refuses(shop: World) -> None:
     shop.offer(bought)
     shop.serve(model(protected_for="1h", grace_seconds=pod_seconds), 1)
     (claim,) = shop.registered(1)
-    (pod,) = shop.running(TENANT, 1)
+    shop.running(TENANT, 1)
 
     def gone() -> bool:
         shop.take_off_startup_taints(bought)
         return claim["metadata"]["name"] not in names(shop.claims())
 
     shop.wait(gone, "the expired node to go", REMOVAL_DEADLINE_SECONDS)
-    (ended,) = (
-        event
-        for event in shop.events("Disrupted", "Pod")
-        if event["involvedObject"]["name"] == pod["metadata"]["name"]
-    )
+    ended = min(shop.events("Disrupted", "Pod"), key=lambda event: event["firstTimestamp"])
     lived = moment(ended["firstTimestamp"]) - moment(claim["metadata"]["creationTimestamp"])
     assert lived.total_seconds() >= life_seconds + drain_seconds - pod_seconds
     assert "bypasses the PDB of the pod and the do-not-disrupt annotation" in ended["message"]
