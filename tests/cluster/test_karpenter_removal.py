@@ -175,8 +175,9 @@ def test_a_loading_pod_keeps_its_drifted_node_until_its_time_is_up(shop: World) 
     (claim,) = shop.initialized(bought, 1)
     bought["spec"]["template"]["metadata"]["labels"]["simulated.coldstart.dev/drift"] = "now"
     shop.offer(bought)
-    # Not earlier: what evicts from nodes that are not registered may lag behind the scheduler. Not
-    # later: nothing drains before the new node has lost its startup taints, below.
+    # Not earlier: the taint eviction controller evicts a pod that it sees before it sees that the
+    # node has lost `karpenter.sh/unregistered:NoExecute`. Not later: nothing drains before the new
+    # node has lost its startup taints, below.
     (loading,) = shop.running(TENANT, 1)
 
     def draining() -> list[str]:
