@@ -3,7 +3,7 @@
 An object is written by server-side apply with strict field validation, as a dry run in a preview.
 The program's kubeconfig is not used: it names the stand-in for the cloud's cluster. Nothing is
 awaited, because no node is there on which anything could become ready; only deletes wait until the
-object is gone.
+object is gone, and definitions until their kinds are served.
 """
 
 # ruff: noqa: N802 - gRPC names the methods
@@ -18,6 +18,7 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2
 
 from coldstart.controlplane.client import Applied, Client
+from coldstart.controlplane.definitions import await_served
 from coldstart.controlplane.errors import ControlPlaneError, Refused
 from offline.cluster_client import Connection, client_of
 from offline.cluster_objects import (
@@ -119,8 +120,8 @@ class ClusterProvider(Plugin):
         applied = self._refusing(
             context,
             inputs,
-            lambda: self._client.apply(
-                self._placed(manifest(inputs)), dry_run=request.preview, owner=manager, force=True
+            lambda: self._apply(
+                self._placed(manifest(inputs)), manager, dry_run=request.preview, force=True
             ),
         )
         self._warn(request.urn, applied.warnings)
@@ -221,7 +222,14 @@ class ClusterProvider(Plugin):
             raise AlreadyExistsError(
                 f'{wanted["kind"]} "{_id_of(there)}" already exists; its fields belong to {owners}'
             )
-        return self._client.apply(wanted, owner=manager)
+        return self._apply(wanted, manager)
+
+    def _apply(self, wanted: Properties, manager: str, **how: bool) -> Applied:
+        applied = self._client.apply(wanted, owner=manager, **how)
+        if wanted["kind"] == "CustomResourceDefinition" and not how.get("dry_run"):
+            # What comes after it in the program may be of its kind.
+            await_served(self._client, [applied.object])
+        return applied
 
     def _find(self, request: Any) -> Properties | None:
         api_version, kind = _kind_of(request.urn)

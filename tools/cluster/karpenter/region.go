@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	kwok "sigs.k8s.io/karpenter/kwok/cloudprovider"
 	v1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	"sigs.k8s.io/karpenter/pkg/cloudprovider"
@@ -20,6 +21,11 @@ import (
 // The order in which karpenter-provider-aws launches what a NodeClaim allows: one capacity type per
 // launch, and no other one in its place when that is sold out (pkg/providers/instance, getCapacityType).
 var launchOrder = []string{v1.CapacityTypeReserved, v1.CapacityTypeSpot, v1.CapacityTypeOnDemand}
+
+const (
+	nodePoll     = 20 * time.Millisecond
+	nodeDeadline = 10 * time.Second
+)
 
 // offer names one offering of one instance type.
 type offer struct {
@@ -42,17 +48,13 @@ type region struct {
 	types   []*cloudprovider.InstanceType
 	soldOut string
 
-	mu        sync.Mutex
-	listed    time.Time
-	learned   map[offer]bool
-	launching map[string]string // provider id of an instance without a node yet → its reservation
+	mu      sync.Mutex
+	listed  time.Time
+	learned map[offer]bool
 }
 
 func newRegion(provider *kwok.CloudProvider, types []*cloudprovider.InstanceType, soldOut string) *region {
-	return &region{
-		CloudProvider: provider, types: types, soldOut: soldOut,
-		learned: map[offer]bool{}, launching: map[string]string{},
-	}
+	return &region{CloudProvider: provider, types: types, soldOut: soldOut, learned: map[offer]bool{}}
 }
 
 // GetInstanceTypes offers what is not known to be sold out.
@@ -104,9 +106,7 @@ func (r *region) Create(ctx context.Context, claim *v1.NodeClaim) (*v1.NodeClaim
 		}
 		created, err := r.CloudProvider.Create(ctx, narrowed(claim, chosen))
 		if err == nil && kind == v1.CapacityTypeReserved {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.launching[created.Status.ProviderID] = reservation(chosen.offering)
+			err = r.awaitNode(ctx, created.Status.ProviderID)
 		}
 		return created, err
 	}
@@ -133,7 +133,16 @@ func (r *region) firstToBeHad(candidates []candidate) (candidate, error) {
 	))
 }
 
-// running counts instances per reservation: those that have a node, and those that will have one.
+// awaitNode returns once an instance has its node: from then on `running` counts it. The provider
+// makes the node after it has returned, with a second of retries (k8s.io/client-go, DefaultBackoff).
+func (r *region) awaitNode(ctx context.Context, id string) error {
+	return wait.PollUntilContextTimeout(ctx, nodePoll, nodeDeadline, true, func(ctx context.Context) (bool, error) {
+		instances, err := r.List(ctx)
+		return slices.ContainsFunc(instances, func(i *v1.NodeClaim) bool { return i.Status.ProviderID == id }), err
+	})
+}
+
+// running counts instances per reservation.
 func (r *region) running(ctx context.Context) (map[string]int, error) {
 	instances, err := r.List(ctx)
 	if err != nil {
@@ -144,10 +153,6 @@ func (r *region) running(ctx context.Context) (map[string]int, error) {
 		if id, ok := instance.Labels[reservationLabel]; ok {
 			count[id]++
 		}
-		delete(r.launching, instance.Status.ProviderID)
-	}
-	for _, id := range r.launching {
-		count[id]++
 	}
 	return count, nil
 }
