@@ -98,7 +98,7 @@ class World:
             raise AssertionError(f"{error}\n{self.picture()}") from None
 
     def picture(self) -> str:
-        """Claims, pods, what befell pods and the last words of Karpenter, when a test fails."""
+        """Claims, pods, all events and the last words of Karpenter, for a failed test."""
         claims = [
             (c["metadata"]["name"], c["metadata"]["labels"].get(CAPACITY_LABEL), conditions(c))
             for c in self.claims()
@@ -107,13 +107,11 @@ class World:
             (p["metadata"]["namespace"], p["metadata"]["name"], p["spec"].get("nodeName"))
             for p in self.admin.list("v1", "Pod")
         ]
-        befell = [
-            (e["lastTimestamp"], e["involvedObject"]["name"], e["reason"], e["message"])
+        events = "\n".join(
+            f"{e.get('lastTimestamp')} {e['involvedObject']['name']}: {e.get('message')}"
             for e in self.admin.list("v1", "Event")
-            if e["involvedObject"]["kind"] in ("Pod", "ReplicaSet", "Deployment", "Node")
-        ]
-        told = "\n".join(map(str, befell))
-        return f"claims: {claims}\npods: {pods}\n{told}\n{self.karpenter.log()[-4000:]}"
+        )
+        return f"claims: {claims}\npods: {pods}\n{events}\n{self.karpenter.log()[-4000:]}"
 
     def running(self, namespace: str, count: int) -> list[Object]:
         """Wait until exactly `count` pods of a tenant run.

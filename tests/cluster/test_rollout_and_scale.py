@@ -12,6 +12,7 @@ from tests.cluster.conftest import say
 from tests.cluster.scheduling_nodes import ZONES, gpu_shape
 from tests.cluster.scheduling_scene import (
     COMPILE_CACHE,
+    COMPONENT,
     GPU,
     SERVER,
     WARM,
@@ -147,8 +148,8 @@ def test_a_rollout_on_a_full_pool_never_needs_a_gpu_more(scene: Scene) -> None:
 
 
 def leaving(scene: Scene, namespace: str) -> Object | None:
-    """A pod that drains."""
-    found = scene.client.list("v1", "Pod", namespace)
+    """A replica that drains. A publisher that gives way ends too, at once and held by nobody."""
+    found = scene.client.list("v1", "Pod", namespace, {COMPONENT: SERVER})
     return next((pod for pod in found if "deletionTimestamp" in pod["metadata"]), None)
 
 
