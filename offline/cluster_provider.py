@@ -18,7 +18,7 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2
 
 from coldstart.controlplane.client import Applied, Client
-from coldstart.controlplane.definitions import await_served
+from coldstart.controlplane.definitions import DEFINITION, await_served
 from coldstart.controlplane.errors import ControlPlaneError, Refused
 from offline.cluster_client import Connection, client_of
 from offline.cluster_objects import (
@@ -224,9 +224,11 @@ class ClusterProvider(Plugin):
             )
         return self._apply(wanted, manager)
 
-    def _apply(self, wanted: Properties, manager: str, **how: bool) -> Applied:
-        applied = self._client.apply(wanted, owner=manager, **how)
-        if wanted["kind"] == "CustomResourceDefinition" and not how.get("dry_run"):
+    def _apply(
+        self, wanted: Properties, manager: str, *, dry_run: bool = False, force: bool = False
+    ) -> Applied:
+        applied = self._client.apply(wanted, dry_run=dry_run, owner=manager, force=force)
+        if wanted["kind"] == DEFINITION[1] and not dry_run:
             # What comes after it in the program may be of its kind.
             await_served(self._client, [applied.object])
         return applied

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coldstart.controlplane.client import Client
-from coldstart.controlplane.definitions import await_served, name_of
+from coldstart.controlplane.definitions import DEFINITION, await_served, name_of
 from coldstart.controlplane.errors import Refused
 from offline.chart_values import wrong_values
 from offline.cluster_client import Connection
@@ -31,8 +31,6 @@ OWNER_LABEL = "coldstart.dev/resource"
 # Helm installs what lies in a chart's folder `crds` once and never touches it again; a definition
 # among a chart's templates goes with the release.
 DEFINITIONS_STAY = frozenset({"karpenter", "kube-prometheus-stack"})
-
-_CRD = ("apiextensions.k8s.io/v1", "CustomResourceDefinition")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,7 @@ class Releases:
         chart = chart_of(plain(state))
         if chart not in DEFINITIONS_STAY:
             for definition in self._definitions(chart):
-                self._client.delete(*_CRD, name_of(definition))
+                self._client.delete(*DEFINITION, name_of(definition))
         self._client.delete("v1", "Secret", _record_name(name), namespace)
 
     def _write(self, inputs: Properties, owner: str, revision: int, *, preview: bool) -> Done:
@@ -119,7 +117,9 @@ class Releases:
             warnings = self._try(rendered or (), str(wanted["namespace"]))
             if not preview:
                 self._helm.install(wanted, folder, {OWNER_LABEL: owner})
-                await_served(self._client, [o for o in rendered or () if o["kind"] == _CRD[1]])
+                await_served(
+                    self._client, [o for o in rendered or () if o["kind"] == DEFINITION[1]]
+                )
         elif not preview:
             self._record(wanted, owner, revision)
         outputs = fill_in(without_private(inputs), all_unknown(computed) if preview else computed)
@@ -145,7 +145,7 @@ class Releases:
             return
         brought = self._definitions(chart)
         if chart in DEFINITIONS_STAY:
-            brought = [d for d in brought if self._client.get(*_CRD, name_of(d)) is None]
+            brought = [d for d in brought if self._client.get(*DEFINITION, name_of(d)) is None]
         for definition in brought:
             self._client.apply(definition, owner="helm", force=True)
         await_served(self._client, brought)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 OWN = Path(__file__).parent / "own_definitions"
 PUBLISHED = Path(__file__).resolve().parents[2].parent / "shared" / "crds"
 """Published definitions beside the checkout, where somebody has put them; needed by nothing."""
+DEFINITION = ("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+"""API version and kind of a definition."""
 DEADLINE_SECONDS = 60.0
 """For the API server to accept and serve them; on two busy cores they took 3 s."""
 _NUDGE_SECONDS = 10.0
@@ -153,16 +155,13 @@ def name_of(definition: Mapping[str, Any]) -> str:
 
 
 def _touch(client: Client, name: str) -> None:
-    kind = ("apiextensions.k8s.io/v1", "CustomResourceDefinition", name)
     for value in (str(time.time_ns()), None):
-        client.patch(*kind, {"metadata": {"annotations": {_TOUCHED: value}}})
+        client.patch(*DEFINITION, name, {"metadata": {"annotations": {_TOUCHED: value}}})
 
 
 def _served(client: Client, definition: Mapping[str, Any]) -> bool:
     """Established, in discovery, and answering: each comes a moment after the one before."""
-    live = client.get(
-        "apiextensions.k8s.io/v1", "CustomResourceDefinition", name_of(definition)
-    ) or {"status": {}}
+    live = client.get(*DEFINITION, name_of(definition)) or {"status": {}}
     conditions = live.get("status", {}).get("conditions") or []
     if not any(item["type"] == "Established" and item["status"] == "True" for item in conditions):
         return False
@@ -188,9 +187,7 @@ def _in_folder(folder: Path) -> tuple[Definition, ...]:
         for file in sorted(folder.glob("*.yaml"))
         for document in yaml.load_all(file.read_text(encoding="utf-8"), Loader=_LOADER)
     ]
-    found = tuple(
-        item for item in documents if item and item.get("kind") == "CustomResourceDefinition"
-    )
+    found = tuple(item for item in documents if item and item.get("kind") == DEFINITION[1])
     if not found:
         raise DefinitionsError(f"{folder} has no definitions; a file may have been removed there")
     return found

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from coldstart.controlplane import Client, DeadlineError, Refused, definitions
+from coldstart.controlplane.definitions import DEFINITION
 from tests.cluster.refusal_examples import passing
 from tests.cluster.refusal_rows import changed
 from tests.cluster.rendered_objects import Object, dev_nodes, fleet, stack
 
 VARIANTS = (None, definitions.PUBLISHED) if definitions.PUBLISHED.is_dir() else (None,)
-DEFINITION = ("apiextensions.k8s.io/v1", "CustomResourceDefinition")
 SHORT_SECONDS = 2.0
 INSIDE: dict[str, tuple[str | int, ...]] = {
     "AKSNodeClass": ("gpu",),

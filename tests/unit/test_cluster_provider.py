@@ -26,6 +26,7 @@ DEFINITION: dict[str, Any] = {
         "versions": [{"name": "v1", "served": True, "storage": True}],
     },
 }
+PROPERTIES = to_struct(DEFINITION)
 
 
 class SlowServer:
@@ -70,27 +71,31 @@ def provider(server: SlowServer) -> ClusterProvider:
     return ClusterProvider(KubernetesPackage(), "1.0.0", client, cast("Releases", None))
 
 
+def create(server: SlowServer, *, preview: bool = False) -> str:
+    request = provider_pb2.CreateRequest(urn=URN, properties=PROPERTIES, preview=preview)
+    return provider(server).Create(request, None).id
+
+
+def update(server: SlowServer, *, preview: bool = False) -> None:
+    request = provider_pb2.UpdateRequest(urn=URN, olds=PROPERTIES, news=PROPERTIES, preview=preview)
+    provider(server).Update(request, None)
+
+
 def test_a_definition_is_made_when_its_kind_is_served() -> None:
     server = SlowServer()
-    request = provider_pb2.CreateRequest(urn=URN, properties=to_struct(DEFINITION))
-    assert provider(server).Create(request, None).id == "gadgets.given.dev"
+    assert create(server) == "gadgets.given.dev"
     assert server.serves
 
 
 def test_a_changed_definition_is_there_when_its_kind_is_served() -> None:
     server = SlowServer()
-    properties = to_struct(DEFINITION)
-    request = provider_pb2.UpdateRequest(urn=URN, olds=properties, news=properties)
-    provider(server).Update(request, None)
+    update(server)
     assert server.serves
 
 
 def test_a_preview_of_a_definition_waits_for_nothing() -> None:
     server = SlowServer()
-    properties = to_struct(DEFINITION)
-    made = provider_pb2.CreateRequest(urn=URN, properties=properties, preview=True)
-    provider(server).Create(made, None)
-    changed = provider_pb2.UpdateRequest(urn=URN, olds=properties, news=properties, preview=True)
-    provider(server).Update(changed, None)
+    create(server, preview=True)
+    update(server, preview=True)
     assert server.dry_runs == [True, True]
     assert server.looks == 0
