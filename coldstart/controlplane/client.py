@@ -246,19 +246,22 @@ class Client:
         """
         deadline = time.monotonic() + deadline_seconds
         while True:
+            said = ""
             try:
                 found = probe()
-                seen = self._transport.last
             except Unreachable as error:
-                found, seen = None, str(error)
+                found, said = None, str(error)
             except Refused as error:
                 if error.status not in _PASSING:
                     raise
-                found, seen = None, str(error)
+                found, said = None, str(error)
             if found:
                 return found
             if time.monotonic() > deadline:
-                raise DeadlineError(f"waited {deadline_seconds:g} s for {what}; last seen: {seen}")
+                raise DeadlineError(
+                    f"waited {deadline_seconds:g} s for {what};"
+                    f" last seen: {said or self._transport.last}"
+                )
             time.sleep(POLL_SECONDS)
 
     def request(

@@ -82,7 +82,8 @@ class Transport:
     @property
     def last(self) -> str:
         """The last answer this thread got, in short, for messages about waiting."""
-        return getattr(self._last, "text", "nothing")
+        text, body = getattr(self._last, "seen", ("nothing", None))
+        return text if body is None else f"{text}: {_short(body)}"
 
     def close(self) -> None:
         self._session.close()
@@ -134,7 +135,7 @@ class Transport:
                 allow_redirects=False,
             )
         except _NO_ANSWER as error:
-            self._last.text = f"{method} {path}: {error}"
+            self._last.seen = f"{method} {path}: {error}", None
             return error
 
     def _answer(self, method: str, path: str, response: requests.Response) -> Answer:
@@ -148,7 +149,8 @@ class Transport:
             # http.client reads headers as Latin-1; Kubernetes writes UTF-8.
             for text in parse_warnings(header.encode("latin-1").decode("utf-8", "replace"))
         )
-        self._last.text = f"{method} {path}: {response.status_code} {_short(body)}"
+        # Put into words only when asked: some lists are megabytes, and most answers nobody quotes.
+        self._last.seen = f"{method} {path}: {response.status_code}", body
         return Answer(response.status_code, body, warnings)
 
 

@@ -211,6 +211,10 @@ class Rehearsal:
         watch: Callable[[float], None] | None = None,
     ) -> process.Completed:
         env = workspace.environment(self.workspace, self._toolchain)
+        if self._temporary:
+            # The state is written once, at the end: a folder that goes with this process is of no
+            # use to a run that was killed.
+            env["PULUMI_SKIP_CHECKPOINTS"] = "true"
         env.update(self._extra_environment)
         env.update(extra or {})
         return process.run(

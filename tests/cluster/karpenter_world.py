@@ -88,6 +88,12 @@ class World:
         found = self.admin.list("v1", "Event", fields=f"reason={reason}")
         return [e for e in found if kind in (None, e["involvedObject"]["kind"])]
 
+    def event(self, reason: str, kind: str | None = None) -> Object:
+        """The one event of a reason, once it is written, which is after what it tells of."""
+        self.wait(lambda: self.events(reason, kind), f"an event {reason}")
+        (found,) = self.events(reason, kind)
+        return found
+
     def wait(
         self, probe: Callable[[], Any], what: str, deadline_seconds: float = DEADLINE_SECONDS
     ) -> Any:

@@ -196,15 +196,26 @@ class Model:
         """The status of the ScaledObject."""
         return self._of("keda.sh/v1alpha1", "ScaledObject", self.name).get("status", {})
 
-    def events(self, reason: str) -> list[Object]:
-        """What was told about the model with this reason, oldest first."""
-        found = self._client.list("v1", "Event", self.name, fields=f"reason={reason}")
+    def await_events(self, reason: str, count: int = 1) -> list[Object]:
+        """What was told about the model with this reason, oldest first, once that is `count`.
+
+        Events are written after what they tell of, by a thread of its own.
+        """
+
+        def told() -> list[Object] | None:
+            found = self._client.list("v1", "Event", self.name, fields=f"reason={reason}")
+            return found if len(found) >= count else None
+
+        found = self._client.wait_for(
+            told, f"{count} events {reason} of {self.name}", DEADLINE_SECONDS
+        )
         return sorted(found, key=lambda event: event["metadata"]["creationTimestamp"])
 
-    def sizes(self) -> list[int]:
-        """The sizes the autoscaler chose, in order."""
-        told = (event["message"] for event in self.events("SuccessfulRescale"))
-        return [int(text.split("New size: ")[1].split(";")[0]) for text in told]
+    def await_sizes(self, wanted: list[int]) -> None:
+        """Wait for as many changes of size; what the autoscaler chose must be `wanted`."""
+        told = self.await_events("SuccessfulRescale", len(wanted))
+        sizes = [int(e["message"].split("New size: ")[1].split(";")[0]) for e in told]
+        assert sizes == wanted, sizes
 
     def condition(self, kind: str) -> str | None:
         """The status of one condition of the ScaledObject: True, False, Unknown or None."""

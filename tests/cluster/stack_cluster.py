@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from coldstart.cli.target import helm_binary
-from coldstart.controlplane import Client, ControlPlane
+from coldstart.controlplane import Client, ControlPlane, Refused
 from coldstart.controlplane.charts import lay_out
 from coldstart.engine import ClusterAccess, Result, Step
 from offline.kubernetes_shapes import INITIAL_NAMESPACES, RELEASE
@@ -60,15 +60,28 @@ def settled_as(client: Client, before: Iterable[Key]) -> set[Key]:
     left: set[Key] = set()
 
     def nothing_more() -> bool:
+        # A look at everything is a hundred requests, so first at what was there the last time.
+        if any(not stays(key) and _is_there(client, key) for key in left):
+            return False
         left.clear()
         left.update(set(everything(client)) - set(before))
-        return not {key for key in left if not stays(key)}
+        return all(stays(key) for key in left)
 
     try:
         client.wait_for(nothing_more, "everything of the stack to be gone", SETTLE_DEADLINE_SECONDS)
     except Exception:  # what is left is the answer
         return left
     return left
+
+
+def _is_there(client: Client, key: Key) -> bool:
+    version, kind, namespace, name = key
+    try:
+        return client.get(version, kind, name, namespace or None) is not None
+    except Refused as refused:
+        if refused.reason != "NoSuchKind":
+            raise
+        return False
 
 
 def stays(key: Key) -> bool:

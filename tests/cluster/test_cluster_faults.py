@@ -25,7 +25,7 @@ from tests.cluster.stack_cluster import (
     stays,
     untouched,
 )
-from tests.cluster.stack_given import Given, Item, item
+from tests.cluster.stack_given import STATE_AT_THE_END, Given, Item, item
 from tests.cluster.stack_proxy import Bad, proxy
 
 # Namespaces come early, ConfigMaps in the middle, Deployments late.
@@ -66,7 +66,11 @@ def whole(
 
     def opened(**differing: Any) -> Rehearsal:
         return Rehearsal(
-            ROOT, toolchain, folder=tmp_path / "rehearsal", cluster=replace(access, **differing)
+            ROOT,
+            toolchain,
+            folder=tmp_path / "rehearsal",
+            extra_environment=STATE_AT_THE_END,
+            cluster=replace(access, **differing),
         )
 
     yield from taken_down(Program("eks-dev", opened), plane.admin, before)

@@ -68,17 +68,14 @@ def toolchain() -> Toolchain:
 
 
 @pytest.fixture(scope="module")
-def lives(
-    plane: ControlPlane, toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], dict[str, Life]]:
+def lives(plane: ControlPlane, toolchain: Toolchain) -> Callable[[str], dict[str, Life]]:
     """Gives the lives of a stack and of those above it, which are led while it is up."""
 
     @cache
     def lead(root: str) -> dict[str, Life]:
         untouched(plane.admin)
         above = [stack for stack, under in UNDER.items() if under == root != stack]
-        folder = tmp_path_factory.mktemp(root)
-        with Rehearsal(ROOT, toolchain, folder=folder, cluster=access_to(plane)) as rehearsal:
+        with Rehearsal(ROOT, toolchain, cluster=access_to(plane)) as rehearsal:
             return _lead(rehearsal, plane.admin, [root, *above])
 
     return lambda stack: lead(UNDER[stack])

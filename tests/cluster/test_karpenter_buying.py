@@ -105,7 +105,7 @@ def test_a_pending_model_pod_buys_the_instance_type_the_planner_expects(shop: Wo
     assert label(claim, TYPE_LABEL) == expected
     assert label(claim, POOL_LABEL) == "l40s"
     assert pod["spec"]["nodeName"] == claim["status"]["nodeName"]
-    (bound,) = shop.events("Scheduled", "Pod")
+    bound = shop.event("Scheduled", "Pod")
     assert bound["reportingComponent"] == "default-scheduler"
 
 
@@ -165,7 +165,7 @@ def test_spot_that_is_sold_out_at_launch_gives_way_to_on_demand(shop: World) -> 
     (claim,) = shop.registered(1)
     assert label(claim, CAPACITY_LABEL) == "on-demand"
     assert pod["spec"]["nodeName"] == claim["status"]["nodeName"]
-    (event,) = shop.events(SOLD_OUT)
+    event = shop.event(SOLD_OUT)
     assert f"spot of {len(ZONES)} offerings" in event["message"]
     assert event["involvedObject"]["name"] != claim["metadata"]["name"]
 

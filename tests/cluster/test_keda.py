@@ -155,7 +155,7 @@ def test_half_of_the_maximum_is_added_at_once_and_the_maximum_is_never_exceeded(
     model.await_replicas(plan.max_replicas)
     status = model.await_seen(10_000, 800)
     assert condition(status, "ScalingLimited") == "True"
-    assert model.sizes() == [1 + plan.scale_up_pods, plan.max_replicas]
+    model.await_sizes([1 + plan.scale_up_pods, plan.max_replicas])
 
 
 def test_nothing_is_taken_away_inside_the_stabilisation_window(models: dict[str, Model]) -> None:
@@ -186,7 +186,7 @@ def test_after_the_window_replicas_go_one_by_one_down_to_the_minimum(
     model.load(0, 0)
     model.await_replicas(3)
     model.await_seen(0, 0)
-    assert model.sizes() == [5, 4, 3]
+    model.await_sizes([5, 4, 3])
 
 
 def test_a_prometheus_that_fails_takes_no_replica_away(models: dict[str, Model]) -> None:
@@ -238,7 +238,7 @@ def test_replicas_stay_while_keda_is_down_and_scaling_goes_on_when_it_is_back(
     model.load(17, 0)
     scene.keda.start_operator()
     model.await_replicas(4)
-    assert model.sizes() == [3, 4]
+    model.await_sizes([3, 4])
 
 
 @pytest.mark.parametrize(("percent", "replicas"), [(90, 2), (91, 1)])

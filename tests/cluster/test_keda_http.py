@@ -242,7 +242,7 @@ def test_a_model_is_laid_to_rest_when_its_cooldown_is_over_and_not_before(
     model.await_replicas(0)
     model.await_condition("Active", "False")
     last_active = datetime.fromisoformat(model.status()["lastActiveTime"])
-    *_, event = model.events("KEDAScaleTargetDeactivated")
+    *_, event = model.await_events("KEDAScaleTargetDeactivated")
     rested = datetime.fromisoformat(event["eventTime"]).astimezone(UTC) - last_active
     assert rested.total_seconds() >= COOLDOWN_SECONDS
 
@@ -284,7 +284,7 @@ def test_a_held_request_wakes_a_model_also_while_prometheus_fails(
     model.await_replicas(1)
     serve(model)
     assert request.result(ANSWER_SECONDS)[0] == 200
-    (event,) = model.events("KEDAScaleTargetActivated")
+    (event,) = model.await_events("KEDAScaleTargetActivated")
     assert event["message"].endswith("from 0 to 1, triggered by s2-http_dark_concurrency")
     model.await_rounds(3 * COOLDOWN_SECONDS)
     assert model.replicas() == 1

@@ -93,7 +93,9 @@ def test_a_replica_takes_a_warm_node_within_one_scheduling_cycle(scene: Scene) -
     scene.running(namespace, 1, SERVER)
     states = scheduling(replicas.changes())
     assert states == [(None, None, False), (node, None, True), (None, node, False)]
-    failed = reports(scene, namespace, "FailedScheduling")
+    failed = scene.until(
+        lambda: reports(scene, namespace, "FailedScheduling"), "the scheduler to tell of it"
+    )
     assert len(failed) == 1 and "series" not in failed[0]
     ended = [
         change.object for change in reserve.changes()
