@@ -37,7 +37,7 @@ test-browser: $(STAMP) ## Open a report in headless Chromium: phone, desk, paper
 
 test-cluster: $(STAMP) ## Tests against a real control plane, Karpenter, KEDA and containerd
 	@$(PY) -m tests.cluster.build
-	@$(PY) -m pytest -q -n 4 --dist loadscope --no-loadscope-reorder tests/cluster
+	@$(PY) -m pytest -q -n 5 --dist loadscope --no-loadscope-reorder tests/cluster
 
 cluster-up: $(STAMP) ## Start etcd and a Kubernetes control plane on loopback addresses
 	@$(PY) -m coldstart cluster up

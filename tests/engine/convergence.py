@@ -18,7 +18,7 @@ from offline.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
 MODES = ("before", "partial")
-SPREAD = 5
+SPREAD = 3
 """Points that the tests try in each mode."""
 
 
