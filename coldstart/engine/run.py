@@ -32,7 +32,8 @@ class Rehearsal:
 
     Several stacks of one rehearsal share the backend and the world, so a stack reference
     `organization/<project>/<stack>` works. As a context manager it removes a folder that it made
-    itself; a folder given by the caller is kept and can be opened again.
+    itself, and writes the state once per operation; a folder given by the caller is kept, can be
+    opened again, and has its state written after every step.
     """
 
     def __init__(
@@ -212,8 +213,7 @@ class Rehearsal:
     ) -> process.Completed:
         env = workspace.environment(self.workspace, self._toolchain)
         if self._temporary:
-            # The state is written once, at the end: a folder that goes with this process is of no
-            # use to a run that was killed.
+            # After every step is for whoever goes on after a kill; this folder will be gone.
             env["PULUMI_SKIP_CHECKPOINTS"] = "true"
         env.update(self._extra_environment)
         env.update(extra or {})

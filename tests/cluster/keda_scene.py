@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -44,6 +45,7 @@ DEADLINE_SECONDS = 60.0
 """For one step of an autoscaler that looks every second; most took 1 to 3 s."""
 POOL, POOL_LABEL = "l40s", "coldstart.dev/node-pool"
 """The pool of `stack_spec`, and the label by which the rendered pods ask for it."""
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 # Jobs would have pods of their own; Monitors and rules are for a Prometheus with an operator.
 _LEFT_OUT = frozenset({"ScaledObject", "Job", "PodMonitor", "PrometheusRule"})
 
@@ -196,14 +198,19 @@ class Model:
         """The status of the ScaledObject."""
         return self._of("keda.sh/v1alpha1", "ScaledObject", self.name).get("status", {})
 
-    def await_events(self, reason: str, count: int = 1) -> list[Object]:
+    def await_events(self, reason: str, count: int = 1, after: datetime = LONG_AGO) -> list[Object]:
         """What was told about the model with this reason, oldest first, once that is `count`.
 
-        Events are written after what they tell of, by a thread of its own.
+        Events are written after what they tell of, by a thread of its own. What was written until
+        the second of `after` is left out.
         """
 
         def told() -> list[Object] | None:
-            found = self._client.list("v1", "Event", self.name, fields=f"reason={reason}")
+            found = [
+                event
+                for event in self._client.list("v1", "Event", self.name, fields=f"reason={reason}")
+                if datetime.fromisoformat(event["metadata"]["creationTimestamp"]) > after
+            ]
             return found if len(found) >= count else None
 
         found = self._client.wait_for(
