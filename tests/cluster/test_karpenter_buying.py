@@ -256,6 +256,11 @@ def test_a_pod_that_fits_no_type_of_its_pool_buys_nothing(shop: World) -> None:
     assert shop.claims() == []
 
 
+def why_not_initialized(shop: World) -> list[str]:
+    conditions = [c for claim in shop.claims() for c in claim["status"]["conditions"]]
+    return [c["reason"] for c in conditions if c["type"] == "Initialized"]
+
+
 def test_a_pod_that_waits_for_a_startup_taint_buys_no_second_node(shop: World) -> None:
     shared = stack(PROD, ON_SHARED_WEIGHTS)
     shop.settle(shared, "PersistentVolume", "PersistentVolumeClaim")
@@ -263,10 +268,9 @@ def test_a_pod_that_waits_for_a_startup_taint_buys_no_second_node(shop: World) -
     shop.serve(named(shared, "Deployment", "qwen3-8b"), 1)
     shop.registered(1)
     shop.considered_again("qwen3-8b", 3)
+    shop.wait(lambda: why_not_initialized(shop) == ["StartupTaintsExist"], "the taints to be seen")
     (claim,), (pod,) = shop.claims(), shop.pods("qwen3-8b")
     assert "nodeName" not in pod["spec"]
-    reasons = {c["type"]: c["reason"] for c in claim["status"]["conditions"]}
-    assert reasons["Initialized"] == "StartupTaintsExist"
     shop.take_off_startup_taints(pool("l40s"))
     (pod,) = shop.running("qwen3-8b", 1)
     assert pod["spec"]["nodeName"] == claim["status"]["nodeName"]
