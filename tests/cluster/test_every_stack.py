@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from coldstart.cli.rehearsal import policy_config
 from coldstart.controlplane import Client, ControlPlane, DeadlineError, Refused
 from coldstart.controlplane import definitions as crds
 from coldstart.engine import Rehearsal, Result, Toolchain, ensure
@@ -89,7 +90,7 @@ def life(request: pytest.FixtureRequest, lives: Callable[[str], dict[str, Life]]
 def _lead(rehearsal: Rehearsal, admin: Client, stacks: Sequence[str]) -> dict[str, Life]:
     stack, *above = stacks
     before = everything(admin)
-    up = rehearsal.up(stack)
+    up = rehearsal.up(stack, ROOT / "policies", policy_config(load_stack(ROOT, stack)))
     there = everything(admin)
     found = Life(up, there)
     new = {key: item for key, item in there.items() if key not in before}

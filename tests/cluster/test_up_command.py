@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from coldstart.controlplane import detached
 from coldstart.spec import load_stack
 from tests.cluster.conftest import say
 from tests.cluster.stack_cluster import ROOT, everything
-from tests.cluster.stack_given import GIVEN, item
-from tests.cluster.stack_given import STACK as SMALL_STACK
 
 STACK = "eks-dev"
 
@@ -48,21 +45,9 @@ def test_an_up_on_a_control_plane_that_is_up_stays_and_a_second_one_changes_noth
     assert second.result.changed == ()
 
 
-def test_without_one_a_control_plane_is_started_and_ended(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a program of two objects: whole stacks go the same way in test_every_stack."""
-    small = Path(shutil.copytree(GIVEN, tmp_path / "small"))
-    (small / "policies").symlink_to(ROOT / "policies")
-    objects = [
-        item("Namespace", "small"),
-        item("ConfigMap", "c", namespace="small", after=["Namespace-small"]),
-    ]
-    (tmp_path / "objects.json").write_text(json.dumps(objects))
-    monkeypatch.setenv("GIVEN_OBJECTS", str(tmp_path / "objects.json"))
-    spec = load_stack(ROOT, STACK).model_copy(update={"stack": SMALL_STACK})
+def test_without_one_a_control_plane_is_started_and_ended(folder: Path) -> None:
     told: list[str] = []
-    acts: list[Act] = rehearse_stack(small, spec, told.append, Target.LOCAL)
+    acts: list[Act] = rehearse_stack(ROOT, load_stack(ROOT, STACK), told.append, Target.LOCAL)
     assert [(act.name, act.ok) for act in acts] == [
         (name, True) for name in ("preview", "up", "up again", "refresh", "destroy")
     ]
