@@ -22,6 +22,9 @@ DEFAULT_DEADLINE_SECONDS = 600.0
 _SHORT_DEADLINE_SECONDS = 60.0
 _PROGRESS_EVERY_SECONDS = 2.0
 
+STATE_AT_THE_END = {"PULUMI_SKIP_CHECKPOINTS": "true"}
+"""Makes the engine write a stack's state once per operation, not after every step."""
+
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 PolicyConfig = Mapping[str, Any]
@@ -214,7 +217,7 @@ class Rehearsal:
         env = workspace.environment(self.workspace, self._toolchain)
         if self._temporary:
             # After every step is for whoever goes on after a kill; this folder will be gone.
-            env["PULUMI_SKIP_CHECKPOINTS"] = "true"
+            env.update(STATE_AT_THE_END)
         env.update(self._extra_environment)
         env.update(extra or {})
         return process.run(

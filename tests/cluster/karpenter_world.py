@@ -90,8 +90,7 @@ class World:
 
     def event(self, reason: str, kind: str | None = None) -> Object:
         """The one event of a reason, once it is written, which is after what it tells of."""
-        self.wait(lambda: self.events(reason, kind), f"an event {reason}")
-        (found,) = self.events(reason, kind)
+        (found,) = self.wait(lambda: self.events(reason, kind), f"an event {reason}")
         return found
 
     def wait(

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from coldstart.engine import ClusterAccess, Rehearsal, Result, Toolchain
+from coldstart.engine.run import STATE_AT_THE_END
 
 GIVEN = Path(__file__).with_name("given")
 STACK = "one"
-STATE_AT_THE_END = {"PULUMI_SKIP_CHECKPOINTS": "true"}
-"""No engine is killed here, so none writes its state after every step."""
 
 Item = dict[str, Any]
 
@@ -30,6 +29,7 @@ class Given:
             toolchain,
             folder=folder / "rehearsal",
             cluster=access,
+            # No engine is killed here, so none writes its state after every step.
             extra_environment={"GIVEN_OBJECTS": str(self._file), **STATE_AT_THE_END},
             **settings,
         )

@@ -14,6 +14,7 @@ import pytest
 
 from coldstart.controlplane import Client, ControlPlane
 from coldstart.engine import Rehearsal, Result, Toolchain, ensure
+from coldstart.engine.run import STATE_AT_THE_END
 from tests.cluster.conftest import say
 from tests.cluster.stack_cluster import (
     ROOT,
@@ -25,7 +26,7 @@ from tests.cluster.stack_cluster import (
     stays,
     untouched,
 )
-from tests.cluster.stack_given import STATE_AT_THE_END, Given, Item, item
+from tests.cluster.stack_given import Given, Item, item
 from tests.cluster.stack_proxy import Bad, proxy
 
 # Namespaces come early, ConfigMaps in the middle, Deployments late.
