@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,6 +52,8 @@ class Client:
         self.url = url
         self._transport = transport or Transport(url, ca_file, token)
         self._kinds: dict[str, dict[str, Resource]] = {}
+        self._asked: dict[str, Future[dict[str, Resource]]] = {}
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         self._transport.close()
@@ -300,7 +304,7 @@ class Client:
         """
         known = self._kinds.get(api_version, {}).get(kind)
         if known is None:
-            known = self._discover(api_version).get(kind)
+            known = self._discovered(api_version, kind)
         if known is None:
             raise Refused(
                 404,
@@ -308,6 +312,28 @@ class Client:
                 f"the server has no kind {kind} in {api_version}: is its definition installed?",
             )
         return known
+
+    def _discovered(self, api_version: str, kind: str) -> Resource | None:
+        found, mine = self._discover_together(api_version)
+        if kind not in found and not mine:
+            # The shared answer may be older than the kind; the next one cannot be.
+            found, _ = self._discover_together(api_version)
+        return found.get(kind)
+
+    def _discover_together(self, api_version: str) -> tuple[dict[str, Resource], bool]:
+        """One question however many threads have it, its error included; whether it was ours."""
+        with self._lock:
+            mine = api_version not in self._asked
+            asked = self._asked.setdefault(api_version, Future())
+        if mine:
+            try:
+                asked.set_result(self._discover(api_version))
+            except BaseException as error:
+                asked.set_exception(error)
+            finally:
+                with self._lock:
+                    del self._asked[api_version]
+        return asked.result(), mine
 
     def _discover(self, api_version: str) -> dict[str, Resource]:
         answer = self.request("GET", _base(api_version))

@@ -99,8 +99,7 @@ class _Proxy(ThreadingHTTPServer):
         if bad is not None:
             with self.lock:
                 self.seen.bad[bad.status] += 1
-                # What is read, several threads may ask for at once; each object has one writer.
-                if bad.retry_after_seconds is not None and method != "GET":
+                if bad.retry_after_seconds is not None:
                     self.seen.turned_away(what, bad.retry_after_seconds)
         return bad
 

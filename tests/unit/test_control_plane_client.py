@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import cast
@@ -12,8 +13,10 @@ from typing import cast
 import pytest
 
 from coldstart.controlplane import Client, DeadlineError, Refused, Unreachable, http
+from coldstart.controlplane import client as client_module
+from coldstart.controlplane.client import Resource
 from coldstart.controlplane.components import free_ports
-from coldstart.controlplane.http import parse_warnings
+from coldstart.controlplane.http import Answer, parse_warnings
 
 NO_AUTHORITY = Path("/nonexistent")
 NAMESPACE = {"name": "namespaces", "kind": "Namespace", "namespaced": False}
@@ -221,6 +224,65 @@ def test_a_kind_that_comes_later_is_found(server: Scripted, client: Client) -> N
     asked = len(server.asked)
     client.path("x.io/v1", "Wheel", "b")
     assert len(server.asked) == asked
+
+
+THREADS = 4
+
+
+@pytest.fixture
+def together(client: Client, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Answer], list]:
+    """Ask for a kind in several threads: the first answer comes when all the others wait for it."""
+    waiting = threading.Semaphore(0)
+
+    class Shared(Future):
+        def result(self, timeout: float | None = None) -> dict:
+            waiting.release()
+            return super().result(timeout)
+
+    def asked(kind: str, first: Answer) -> list[Resource | BaseException | None]:
+        answers = iter([first])
+        send = client.request
+
+        def late(method: str, path: str) -> Answer:
+            answer = next(answers, None)
+            if answer is None:
+                return send(method, path)
+            for _ in range(THREADS - 1):
+                assert waiting.acquire(timeout=10), "another thread asked for itself"
+            return answer
+
+        monkeypatch.setattr(client, "request", late)
+        with ThreadPoolExecutor(THREADS) as pool:
+            futures = [pool.submit(client.resource, "v1", kind) for _ in range(THREADS)]
+            return [future.exception() or future.result() for future in futures]
+
+    monkeypatch.setattr(client_module, "Future", Shared)
+    return asked
+
+
+def test_threads_that_want_to_know_the_same_ask_once(
+    server: Scripted, together: Callable[[str, Answer], list]
+) -> None:
+    found = together("Pod", Answer(200, {"resources": [POD]}, ()))
+    assert found == [Resource("pods", True)] * THREADS
+    assert server.asked == []
+
+
+def test_threads_that_wait_for_an_answer_share_its_error(
+    server: Scripted, client: Client, together: Callable[[str, Answer], list]
+) -> None:
+    found = together("Pod", Answer(503, "nobody behind the door", ()))
+    assert [type(error) for error in found] == [Refused] * THREADS
+    assert server.asked == []
+    assert client.resource("v1", "Pod") == Resource("pods", True)
+
+
+def test_a_kind_that_came_after_the_shared_question_is_found(
+    together: Callable[[str, Answer], list],
+) -> None:
+    found = together("Pod", Answer(200, {"resources": [NAMESPACE]}, ()))
+    assert sum(isinstance(each, Refused) for each in found) == 1
+    assert found.count(Resource("pods", True)) == THREADS - 1
 
 
 def test_a_namespaced_object_without_a_namespace_is_not_put_into_default(client: Client) -> None:
