@@ -40,7 +40,7 @@ _PORT_TAKEN = "address already in use"
 _LAST_LINES = 8
 _HEALTH_TIMEOUT_SECONDS = 2.0
 
-# It lives for minutes: memory is there, and Go's default of 100 costs an eighth more CPU.
+# They live for minutes: memory is there, and Go's default of 100 costs an eighth more CPU.
 _HEAP_GROWTH_PERCENT = "400"
 
 _LAST_STAGE = 2
@@ -201,7 +201,8 @@ class ControlPlane:
         """Start any other program beside the control plane; it ends before the API server does.
 
         `stop`, `kill`, `pid` and `log` work with its name; starting it again is another `run`.
-        Its environment is `environment` alone. Gives its process id.
+        Its environment is `environment` alone, with the GOGC of the components. Gives its process
+        id.
         """
         if name in COMPONENTS:
             raise ControlPlaneError(f"{name} is a component: use start")
@@ -262,7 +263,7 @@ class ControlPlane:
     def _launch(self, name: str) -> None:
         command = [Path(self._binaries or "") / name, *flags(name, self._settings)]
         # Nothing of the caller's: no proxy, no KUBECONFIG, no credentials of a cloud.
-        self._start(name, command, {"HOME": str(self.folder), "GOGC": _HEAP_GROWTH_PERCENT})
+        self._start(name, command, {"HOME": str(self.folder)})
 
     def _start(
         self, name: str, command: Sequence[str | Path], environment: Mapping[str, str]
@@ -274,7 +275,7 @@ class ControlPlane:
                 name,
                 command,
                 log,
-                environment,
+                {"GOGC": _HEAP_GROWTH_PERCENT, **environment},
                 stage=_STAGES.get(name, _LAST_STAGE),
                 grace_seconds=_GRACE_SECONDS.get(name, _DEFAULT_GRACE_SECONDS),
             )

@@ -30,6 +30,8 @@ from coldstart.errors import UserError
 STAND_INS = ("aws", "kubernetes", "random")
 """Packages with a stand-in provider; one whose SDK is not installed is left out."""
 
+# It lives for seconds: Go's default of 100 costs a tenth more CPU, this 70 MiB more memory.
+_HEAP_GROWTH_PERCENT = "400"
 _PASSPHRASE = "rehearsal"  # noqa: S105 - protects nothing but invented values
 _WORLD_LOCK_SECONDS = 30.0
 _PLACEHOLDER = "rehearsal-placeholder"
@@ -109,6 +111,9 @@ def prepare(
     workspace = Workspace(folder.resolve(), project_directory.resolve())
     for path in (workspace.home, workspace.project, workspace.state, workspace.stacks):
         path.mkdir(parents=True, exist_ok=True)
+    # Where the engine's own log would be: nobody finds it here, and it costs a third of the CPU.
+    if not (workspace.home / "logs").exists():
+        (workspace.home / "logs").write_text("A file, so that the engine keeps no log.\n")
     _write_project(workspace)
     _install_stand_ins(workspace, providers_directory.resolve(), python)
     _install_python(workspace, python)
@@ -128,6 +133,7 @@ def environment(
     python_folder = str(Path(sys.executable).parent)
     search = [str(toolchain.language_host_folder), python_folder, inherited.get("PATH", "")]
     return {
+        "GOGC": _HEAP_GROWTH_PERCENT,
         **inherited,
         "PATH": os.pathsep.join(part for part in search if part),
         "COLDSTART_WORLD": str(workspace.world),

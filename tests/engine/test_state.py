@@ -1,4 +1,4 @@
-"""When a rehearsal writes the state of a stack."""
+"""What the engine of a rehearsal writes, and when."""
 
 from __future__ import annotations
 
@@ -31,6 +31,15 @@ def test_the_state_is_written_once_where_the_folder_is_thrown_away(
 ) -> None:
     with Rehearsal(_looking(program), toolchain) as rehearsal:
         assert not _was_written(rehearsal)
+
+
+def test_the_engine_writes_no_log_and_does_not_complain(
+    program: Callable[[str], Path], toolchain: Toolchain
+) -> None:
+    with Rehearsal(_looking(program), toolchain) as rehearsal:
+        up = rehearsal.up(STACK)
+        files = [path.name for path in rehearsal.workspace.home.rglob("*.log*")]
+    assert (up.ok, files, up.stderr) == (True, [], "")
 
 
 def _looking(program: Callable[[str], Path]) -> Path:
