@@ -323,16 +323,15 @@ class Client:
     def _discover_together(self, api_version: str) -> tuple[dict[str, Resource], bool]:
         """One question however many threads have it, its error included; whether it was ours."""
         with self._lock:
-            mine = api_version not in self._asked
-            asked = self._asked.setdefault(api_version, Future())
+            mine = api_version not in self._asked or self._asked[api_version].done()
+            if mine:
+                self._asked[api_version] = Future()
+            asked = self._asked[api_version]
         if mine:
             try:
                 asked.set_result(self._discover(api_version))
             except BaseException as error:
                 asked.set_exception(error)
-            finally:
-                with self._lock:
-                    del self._asked[api_version]
         return asked.result(), mine
 
     def _discover(self, api_version: str) -> dict[str, Resource]:

@@ -231,10 +231,19 @@ THREADS = 4
 
 @pytest.fixture
 def together(client: Client, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Answer], list]:
-    """Ask for a kind in several threads: the first answer comes when all the others wait for it."""
-    waiting = threading.Semaphore(0)
+    """Ask for a kind in several threads: the first answer comes when all the others wait for it.
+
+    The thread that got it goes on when another is through.
+    """
+    waiting, through = threading.Semaphore(0), threading.Event()
+    first_answers = iter([True])
 
     class Shared(Future):
+        def set_result(self, result: dict) -> None:
+            super().set_result(result)
+            if next(first_answers, False):
+                assert through.wait(timeout=10), "nobody went on with the answer"
+
         def result(self, timeout: float | None = None) -> dict:
             waiting.release()
             return super().result(timeout)
@@ -251,9 +260,15 @@ def together(client: Client, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, 
                 assert waiting.acquire(timeout=10), "another thread asked for itself"
             return answer
 
+        def ask() -> Resource:
+            try:
+                return client.resource("v1", kind)
+            finally:
+                through.set()
+
         monkeypatch.setattr(client, "request", late)
         with ThreadPoolExecutor(THREADS) as pool:
-            futures = [pool.submit(client.resource, "v1", kind) for _ in range(THREADS)]
+            futures = [pool.submit(ask) for _ in range(THREADS)]
             return [future.exception() or future.result() for future in futures]
 
     monkeypatch.setattr(client_module, "Future", Shared)
