@@ -112,8 +112,9 @@ def prepare(
     for path in (workspace.home, workspace.project, workspace.state, workspace.stacks):
         path.mkdir(parents=True, exist_ok=True)
     # Where the engine's own log would be: nobody finds it here, and it costs a third of the CPU.
-    if not (workspace.home / "logs").exists():
-        (workspace.home / "logs").write_text("A file, so that the engine keeps no log.\n")
+    logs = workspace.home / "logs"
+    if not logs.exists():
+        logs.write_text("A file, so that the engine keeps no log.\n")
     _write_project(workspace)
     _install_stand_ins(workspace, providers_directory.resolve(), python)
     _install_python(workspace, python)
