@@ -174,8 +174,24 @@ class Scene:
         return any(event["involvedObject"].get("uid") == uid for event in told)
 
     def scale(self, namespace: str, name: str, replicas: int) -> None:
-        """Through the scale subresource, as an autoscaler does."""
+        """Through the scale subresource, as an autoscaler does, and wait until it has been acted
+        on: what the controllers were still about to do may not pass for what was asked now."""
         self.client.scale("apps/v1", "Deployment", name, replicas, namespace)
+
+        def probe() -> bool:
+            deployment = self.client.get("apps/v1", "Deployment", name, namespace) or {}
+            uid = deployment["metadata"]["uid"]
+            sets = [
+                found
+                for found in self.client.list("apps/v1", "ReplicaSet", namespace)
+                if any(owner["uid"] == uid for owner in found["metadata"]["ownerReferences"])
+            ]
+            return all(
+                found.get("status", {}).get("observedGeneration") == found["metadata"]["generation"]
+                for found in [deployment, *sets]
+            )
+
+        self.until(probe, f"{name} to be scaled to {replicas}")
 
     def annotate(self, pod: Object, key: str, value: str | None) -> None:
         """Set or remove one annotation of a pod."""
