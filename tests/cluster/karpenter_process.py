@@ -99,7 +99,7 @@ class Karpenter:
             try:
                 if self._session.get(f"http://127.0.0.1:{port}/readyz", timeout=5).ok:
                     return
-            except requests.ConnectionError:
+            except requests.RequestException:
                 pass
             time.sleep(_POLL_SECONDS)
         raise TimeoutError(f"Karpenter is not ready:\n{self.log()[-3000:]}")
@@ -118,8 +118,11 @@ class Karpenter:
         return self._plane.log(_NAME)
 
     def metric(self, name: str, **labels: str) -> float | None:
-        """The value of one of its metrics, None while it has none of these labels."""
-        answer = self._session.get(f"http://127.0.0.1:{self._metrics}/metrics", timeout=5)
+        """The value of one of its metrics, None while it has none of these labels or is busy."""
+        try:
+            answer = self._session.get(f"http://127.0.0.1:{self._metrics}/metrics", timeout=5)
+        except requests.Timeout:
+            return None
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
         for line in answer.text.splitlines():
             if line.startswith(f"{name}{{") and all(label in line for label in wanted):

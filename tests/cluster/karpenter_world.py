@@ -88,10 +88,16 @@ class World:
         found = self.admin.list("v1", "Event", fields=f"reason={reason}")
         return [e for e in found if kind in (None, e["involvedObject"]["kind"])]
 
-    def event(self, reason: str, kind: str | None = None) -> Object:
-        """The one event of a reason, once it is written, which is after what it tells of."""
-        (found,) = self.wait(lambda: self.events(reason, kind), f"an event {reason}")
-        return found
+    def event(self, reason: str, about: Object | None = None) -> Object:
+        """The one event of a reason, or the first about an object, once it is written: after what
+        it tells of."""
+        uid = about["metadata"]["uid"] if about else None
+        found = self.wait(
+            lambda: [e for e in self.events(reason) if uid in (None, e["involvedObject"]["uid"])],
+            f"an event {reason}",
+        )
+        assert uid or len(found) == 1, found
+        return found[0]
 
     def wait(
         self, probe: Callable[[], Any], what: str, deadline_seconds: float = DEADLINE_SECONDS

@@ -154,7 +154,7 @@ def _handler(backend: Backend) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             host, key = (self.headers.get(name, "") for name in ("Host", "Authorization"))
             backend.received.append((self.command, self.path, host, body, key))
-            backend.wait(120)
+            backend.wait(300)
             content = b'{"object": "chat.completion"}'
             self.send_response(200)
             self.send_header("Content-Type", "application/json")

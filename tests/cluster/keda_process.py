@@ -177,7 +177,7 @@ def await_health(plane: ControlPlane, name: str, url: str) -> None:
             try:
                 if session.get(url, timeout=5).ok:
                     return
-            except requests.ConnectionError:
+            except requests.RequestException:
                 pass
             time.sleep(POLL_SECONDS)
     raise TimeoutError(f"{name} is not healthy:\n{plane.log(name)[-3000:]}")

@@ -145,13 +145,14 @@ class Model:
                 self._scene.network.lead(address, self._scene.prometheus.port)
         self.scale_with(overrides)
 
+    def replace(self, obj: Object) -> None:
+        """Deploy this in place of what is rendered under its kind and name."""
+        self._objects.remove(self.object(obj["kind"], obj["metadata"]["name"]))
+        self._objects.append(obj)
+
     def object(self, kind: str, name: str) -> Object:
         """One of the rendered objects of the model."""
         return first(self._objects, kind, name)
-
-    def apply(self, obj: Object) -> None:
-        """Apply a changed copy of a rendered object."""
-        self._client.apply(obj, force=True)
 
     def scale_with(self, overrides: Mapping[str, Any] = SOONER) -> None:
         """Apply the ScaledObject as rendered, but for `overrides`."""
@@ -201,26 +202,38 @@ class Model:
     def await_events(self, reason: str, count: int = 1, after: datetime = LONG_AGO) -> list[Object]:
         """What was told about the model with this reason, oldest first, once that is `count`.
 
-        Events are written after what they tell of, by a thread of its own. What was written until
-        the second of `after` is left out.
+        Events are written after what they tell of, by a thread of its own. What happened until
+        `after` is left out.
         """
 
         def told() -> list[Object] | None:
             found = [
                 event
                 for event in self._client.list("v1", "Event", self.name, fields=f"reason={reason}")
-                if datetime.fromisoformat(event["metadata"]["creationTimestamp"]) > after
+                if moment(event) > after
             ]
             return found if len(found) >= count else None
 
         found = self._client.wait_for(
             told, f"{count} events {reason} of {self.name}", DEADLINE_SECONDS
         )
-        return sorted(found, key=lambda event: event["metadata"]["creationTimestamp"])
+        return sorted(found, key=moment)
 
     def await_sizes(self, wanted: list[int]) -> None:
-        """Wait for as many changes of size; what the autoscaler chose must be `wanted`."""
-        told = self.await_events("SuccessfulRescale", len(wanted))
+        """Wait for as many changes of size; what the autoscaler chose must be `wanted`.
+
+        A new model is raised to its minimum by KEDA or by the autoscaler, whoever is first.
+        """
+
+        def told_all() -> list[Object] | None:
+            told = self._client.list("v1", "Event", self.name, fields="reason=SuccessfulRescale")
+            told = [e for e in told if "below Spec.MinReplicas" not in e["message"]]
+            return told if len(told) >= len(wanted) else None
+
+        told = self._client.wait_for(
+            told_all, f"{len(wanted)} changes of size of {self.name}", DEADLINE_SECONDS
+        )
+        told.sort(key=moment)
         sizes = [int(e["message"].split("New size: ")[1].split(";")[0]) for e in told]
         assert sizes == wanted, sizes
 
@@ -234,6 +247,21 @@ class Model:
             lambda: self.replicas() == wanted,
             f"{wanted} replicas of {self.name}, which has {self.replicas()}",
             deadline_seconds,
+        )
+
+    def await_acted(self) -> None:
+        """Wait until the controllers have seen what the Deployment is asked for now."""
+
+        def acted() -> bool:
+            deployment = self._of("apps/v1", "Deployment", self.name)
+            sets = self._client.list("apps/v1", "ReplicaSet", self.name)
+            return all(
+                found.get("status", {}).get("observedGeneration") == found["metadata"]["generation"]
+                for found in [deployment, *sets]
+            )
+
+        self._client.wait_for(
+            acted, f"the controllers to act on the replicas of {self.name}", DEADLINE_SECONDS
         )
 
     def await_condition(self, kind: str, status: str) -> None:
@@ -276,6 +304,14 @@ class Model:
 
         self._client.wait_for(read, f"{self.name} to show {figure:g}", DEADLINE_SECONDS)
 
+    def await_averages(self, wanted: list[float]) -> None:
+        """Wait until this is what the autoscaler read for its metrics, per replica."""
+        self._client.wait_for(
+            lambda: averages(self.hpa().get("status", {})) == wanted,
+            f"the autoscaler of {self.name} to read {wanted}",
+            DEADLINE_SECONDS,
+        )
+
     def await_rounds(self, rounds: int) -> None:
         """Wait until every query has been asked `rounds` times more, by whoever asks."""
         prometheus = self._scene.prometheus
@@ -294,10 +330,10 @@ class Model:
     def await_pods(self, count: int) -> list[Object]:
         """The pods, once there are `count`."""
         return self._client.wait_for(
-            lambda: found if len(found := self.pods()) == count else None,
+            lambda: (found,) if len(found := self.pods()) == count else None,
             f"{count} pods of {self.name}",
             DEADLINE_SECONDS,
-        )
+        )[0]
 
     def make_ready(self, pod: Object, address: str) -> None:
         """Say of a pod what the kubelet says once its engine answers the readiness probe."""
@@ -324,6 +360,12 @@ def models_of(scene: Scene, plan: StackPlan) -> dict[str, Model]:
         if item["kind"] == "PriorityClass":
             scene.client.apply(item)
     return {name: Model(scene, one, objects) for name, one in plan.models.items()}
+
+
+def moment(event: Object) -> datetime:
+    """When what an event tells of happened, as nearly as it says."""
+    told = event.get("eventTime") or event["firstTimestamp"]
+    return datetime.fromisoformat(told)
 
 
 def averages(status: Object) -> list[float]:

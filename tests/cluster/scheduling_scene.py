@@ -29,6 +29,9 @@ SERVER, WEIGHTS, COMPILE_CACHE, WARM = "server", "weights", "compile-cache", "wa
 GPU = "nvidia.com/gpu"
 
 OWNERS = (("apps/v1", "Deployment"), ("apps/v1", "DaemonSet"), ("batch/v1", "Job"))
+"""Kinds that a test's pods come from; whoever deletes these is rid of all."""
+MAKERS = (("apps/v1", "ReplicaSet"), ("apps/v1", "DaemonSet"), ("batch/v1", "Job"))
+"""Kinds whose controllers make pods."""
 
 _numbers = itertools.count(1)
 Object = dict[str, Any]
@@ -50,10 +53,38 @@ class History:
 
     def __init__(self, client: Client, collection: str) -> None:
         self._client, self._collection = client, collection
-        self._since = client.request("GET", collection).body["metadata"]["resourceVersion"]
+        self._since, self._first = self._look()
+
+    def _look(self) -> tuple[str, dict[str, int]]:
+        """The version of the collection, and of each object in it by its uid."""
+        body = self._client.request("GET", self._collection).body
+        versions = {i["metadata"]["uid"]: version_of(i) for i in body["items"]}
+        return body["metadata"]["resourceVersion"], versions
 
     def changes(self) -> list[Change]:
-        """What has been written so far."""
+        """What has been written so far.
+
+        A server that is slow to begin ends a watch before it has sent everything: what is there
+        now says whether it has.
+        """
+        at, there = self._look()
+
+        def whole() -> tuple[list[Change]] | None:
+            changes = self._watch()
+            seen = dict(self._first)
+            for change in changes:
+                uid = change.object["metadata"]["uid"]
+                seen[uid] = version_of(change.object)
+                if change.kind == "DELETED":
+                    del seen[uid]
+            gone = {c.object["metadata"]["uid"] for c in changes if c.kind == "DELETED"}
+            arrived = all(uid in gone or seen.get(uid, 0) >= v for uid, v in there.items())
+            left = all(uid in there or version > int(at) for uid, version in seen.items())
+            return (changes,) if arrived and left else None
+
+        return self._client.wait_for(whole, "every change to be told", DEADLINE_SECONDS)[0]
+
+    def _watch(self) -> list[Change]:
         answer = self._client.request(
             "GET",
             self._collection,
@@ -66,6 +97,11 @@ class History:
             lines = [json.loads(line) for line in answer.body.splitlines()]
         assert all(line["type"] != "ERROR" for line in lines), lines
         return [Change(line["type"], line["object"]) for line in lines]
+
+
+def version_of(item: Object) -> int:
+    """The resourceVersion, a number that grows with every write."""
+    return int(item["metadata"]["resourceVersion"])
 
 
 class Scene:
@@ -111,19 +147,28 @@ class Scene:
         basics = [o for o in rendered(run, "Namespace") if o["metadata"]["name"] == name]
         self.apply(moved([*basics, *tenant(run, name, *BASICS)], namespace))
         for quota in tenant(run, name, "ResourceQuota"):
-            # Before its first count a quota refuses everything.
+            # Before its first count a quota lets everything pass, and does not count it.
             found = ("v1", "ResourceQuota", quota["metadata"]["name"], namespace)
             self.until(
                 lambda found=found: (self.client.get(*found) or {}).get("status", {}).get("hard"),
                 "the quota to be counted",
             )
+        self.until(lambda: self._bound(namespace), f"the volumes of {namespace} to be bound")
         self.apply(moved(tenant(run, name, *kinds), namespace))
         return namespace
 
+    def _bound(self, namespace: str) -> bool:
+        claims = self.client.list("v1", "PersistentVolumeClaim", namespace)
+        return all(claim["status"].get("phase") == "Bound" for claim in claims)
+
     def namespace(self, name: str = "test") -> str:
-        """An empty namespace."""
+        """An empty namespace that takes pods."""
         unique = f"{name}-{next(_numbers)}"
         self.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": unique}}])
+        self.until(
+            lambda: self.client.get("v1", "ServiceAccount", "default", unique),
+            "the default service account",
+        )
         return unique
 
     def apply(self, objects: Iterable[Object]) -> None:
@@ -135,9 +180,9 @@ class Scene:
                 self._volumes.append(item["metadata"]["name"])
             self.client.apply(item)
 
-    def history(self, namespace: str, kind: str = "Pod") -> History:
-        """What will be written to the pods (or another core kind) of a namespace from now on."""
-        return History(self.client, self.client.path("v1", kind, None, namespace))
+    def history(self, namespace: str, kind: str = "Pod", api_version: str = "v1") -> History:
+        """What will be written to the pods (or another kind) of a namespace from now on."""
+        return History(self.client, self.client.path(api_version, kind, None, namespace))
 
     def until(self, probe: Callable[[], Any], what: str) -> Any:
         """Poll until true."""
@@ -160,11 +205,21 @@ class Scene:
 
         return self.until(probe, f"{count} ready pods in {namespace}")[0]
 
-    def waiting(self, namespace: str, component: str | None = None) -> Object:
-        """Wait until a pod is found unschedulable."""
+    def waiting(self, namespace: str, component: str | None = None, because: str = "") -> Object:
+        """Wait until a pod is found unschedulable, for a reason that contains `because`.
+
+        The first verdict may be of a node or volume that the scheduler has not seen whole.
+        """
         return self.until(
-            lambda: next(filter(verdict, self.pods(namespace, component)), None),
-            f"an unschedulable pod in {namespace}",
+            lambda: next(
+                (
+                    pod
+                    for pod in self.pods(namespace, component)
+                    if (said := verdict(pod)) is not None and because in said
+                ),
+                None,
+            ),
+            f"an unschedulable pod in {namespace}: {because}",
         )
 
     def gave_way(self, pod: Object) -> bool:
@@ -230,7 +285,10 @@ class Scene:
             if DRAIN_ANNOTATION in pod["metadata"].get("annotations", {}):
                 self.release(pod)
         self._delete_all("v1", "Pod", namespace)
-        return not pods
+        # One that is left would make pods again.
+        return not pods and not any(
+            self.client.list(group, kind, namespace) for group, kind in MAKERS
+        )
 
     def _delete_all(self, group: str, kind: str, namespace: str) -> None:
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}

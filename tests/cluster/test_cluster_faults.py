@@ -161,7 +161,7 @@ def crash_and_return(plane: ControlPlane, program: Program, k: int) -> None:
         plane.kill("kube-apiserver")
         plane.start("kube-apiserver")
 
-    rehearsal = program.open()
+    rehearsal = program.open(patience_seconds=REACHED_DEADLINE_SECONDS)
     up = during(lambda: rehearsal.up(program.stack), plane.admin, k, crash)
     assert up.ok, up.errors
     assert_converged(program, plane.admin)
@@ -227,7 +227,12 @@ def test_a_second_up_of_the_same_stack_is_refused_by_the_engines_lock(
     access, objects = access_to(plane), [item("Namespace", "locked")]
     with proxy(plane, hold_the_first_write) as (address, _):
         kubeconfig = _through(address, plane.kubeconfig, tmp_path)
-        slow = Given(tmp_path, toolchain, replace(access, kubeconfig=kubeconfig))
+        # Its first write is held as long as the second engine takes to start and be refused.
+        slow = Given(
+            tmp_path,
+            toolchain,
+            replace(access, kubeconfig=kubeconfig, patience_seconds=REACHED_DEADLINE_SECONDS),
+        )
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(slow.up, objects)
             try:

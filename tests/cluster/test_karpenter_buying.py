@@ -105,7 +105,7 @@ def test_a_pending_model_pod_buys_the_instance_type_the_planner_expects(shop: Wo
     assert label(claim, TYPE_LABEL) == expected
     assert label(claim, POOL_LABEL) == "l40s"
     assert pod["spec"]["nodeName"] == claim["status"]["nodeName"]
-    bound = shop.event("Scheduled", "Pod")
+    bound = shop.event("Scheduled", pod)
     assert bound["reportingComponent"] == "default-scheduler"
 
 

@@ -28,7 +28,10 @@ SLEEPY = {**SOONER, "cooldownPeriod": COOLDOWN_SECONDS, "initialCooldownPeriod":
 """What is shortened in a ScaledObject: how often KEDA looks, and how long it waits to lay a model
 to rest, also a new one."""
 QUESTION = json.dumps({"model": "it", "messages": []}).encode()
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 300.0
+"""As long as the steps between a question and its answer may take together."""
+LONG_AWAKE = {"cooldownPeriod": 300}
+"""Where a model must not be laid to rest between two steps of a test."""
 _NAMES = (
     *("woken", "named", "late", "busy", "long", "resting", "new", "measured", "dark"),
     *("outage-with", "outage-without", "secretless"),
@@ -127,6 +130,9 @@ def asleep(model: Model, **overrides: Any) -> Model:
     model.deploy({**SLEEPY, **overrides})
     model.await_hpa()
     model.await_replicas(0)
+    # Or a first pod, about to go, would be taken for one that was asked for.
+    model.await_acted()
+    model.await_pods(0)
     return model
 
 
@@ -139,7 +145,7 @@ def serve(model: Model, number: int = 1) -> None:
 def test_a_held_request_wakes_the_model_and_is_answered_once_a_pod_is_ready(
     scene: Scene, models: dict[str, Model], clients: Any, backend: Backend
 ) -> None:
-    model = asleep(models["woken"])
+    model = asleep(models["woken"], **LONG_AWAKE)
     (request,) = clients(model).start()
     model.await_replicas(1)
     model.await_pods(1)
@@ -160,7 +166,7 @@ def test_a_held_request_wakes_the_model_and_is_answered_once_a_pod_is_ready(
 def test_every_name_of_the_entry_service_leads_to_the_model_and_no_other_does(
     models: dict[str, Model], clients: Any
 ) -> None:
-    model = asleep(models["named"])
+    model = asleep(models["named"], **LONG_AWAKE)
     client = clients(model)
     (request,) = client.start()
     model.await_replicas(1)
@@ -176,16 +182,24 @@ def test_every_name_of_the_entry_service_leads_to_the_model_and_no_other_does(
 
 
 def test_a_request_is_held_no_longer_than_the_route_says(
-    models: dict[str, Model], clients: Any, backend: Backend
+    scene: Scene,
+    models: dict[str, Model],
+    add_on: HttpAddOn,
+    clients: Any,
+    backend: Backend,
 ) -> None:
-    model = asleep(models["late"])
+    model = models["late"]
     route = copy.deepcopy(model.object("InterceptorRoute", "late"))
     wake = model.plan.scaling.wake
     assert wake is not None
     assert route["spec"]["timeouts"]["readiness"] == f"{wake.hold_seconds}s"
     # The plan's is as long as a cold start.
     route["spec"]["timeouts"]["readiness"] = "2s"
-    model.apply(route)
+    model.replace(route)
+    asleep(model)
+    scene.client.wait_for(
+        lambda: "late/late" in add_on.held(), "the interceptor to know the route", 60
+    )
     assert clients(model).ask()[0] == 504
     assert backend.received == []
 
@@ -193,7 +207,7 @@ def test_a_request_is_held_no_longer_than_the_route_says(
 def test_requests_inside_ask_for_as_many_replicas_as_planned(
     scene: Scene, models: dict[str, Model], add_on: HttpAddOn, clients: Any, backend: Backend
 ) -> None:
-    model = asleep(models["busy"])
+    model = asleep(models["busy"], **LONG_AWAKE)
     wake = model.plan.scaling.wake
     assert wake is not None
     one = math.floor(wake.target_concurrency * (1 + TOLERANCE))
@@ -285,7 +299,8 @@ def test_a_held_request_wakes_a_model_also_while_prometheus_fails(
     model.await_replicas(1)
     serve(model)
     assert request.result(ANSWER_SECONDS)[0] == 200
-    (event,) = model.await_events("KEDAScaleTargetActivated")
+    # A second wish that is looked at before the first one's effect is seen wakes from 1 to 1.
+    event, *_ = model.await_events("KEDAScaleTargetActivated")
     assert event["message"].endswith("from 0 to 1, triggered by s2-http_dark_concurrency")
     model.await_rounds(3 * COOLDOWN_SECONDS)
     assert model.replicas() == 1

@@ -28,6 +28,8 @@ PODS = (*POD_SECURITY, *POD_SECURITY_OF_OTHERS)
 SETTING = ("Namespace", "PriorityClass", "ServiceAccount", "ResourceQuota")
 """Kinds that say what a pod may be, so they are there before any is tried."""
 DEADLINE_SECONDS = 60
+QUOTA_DEADLINE_SECONDS = 90
+"""The quota controller may wait 30 s for kinds that came and went."""
 
 
 def proof(statement: str) -> pytest.MarkDecorator:
@@ -58,7 +60,7 @@ def _ready(client: Client, item: Object) -> bool:
     if item["kind"] == "Namespace":
         return client.get("v1", "ServiceAccount", "default", metadata["name"]) is not None
     if item["kind"] == "ResourceQuota":
-        # Until then the server refuses every pod, whatever it wants.
+        # Until then the server lets every pod pass, and does not count it.
         live = client.get("v1", "ResourceQuota", metadata["name"], metadata["namespace"]) or {}
         return live.get("status", {}).get("hard") == item["spec"]["hard"]
     return True
@@ -175,6 +177,14 @@ def running(server: Client) -> Iterator[list[Object]]:
     pod = examples.passing("Pod")
     quota = examples.passing("ResourceQuota")["spec"]["hard"][f"requests.{GPU}"]
     pods = [changed(pod, {("metadata", "name"): f"near-{number}"}) for number in range(int(quota))]
+    metadata = examples.passing("ResourceQuota")["metadata"]
+
+    def free() -> bool:
+        found = server.get("v1", "ResourceQuota", metadata["name"], metadata["namespace"]) or {}
+        return found["status"]["used"][f"requests.{GPU}"] == "0"
+
+    # What other tests had is given back some time after their pods are gone.
+    server.wait_for(free, "a quota of which nothing is used", QUOTA_DEADLINE_SECONDS)
     for item in pods:
         server.create(item)
     yield pods

@@ -60,7 +60,7 @@ def test_a_pod_without_the_toleration_stays_off_gpu_nodes(scene: Scene) -> None:
     namespace = scene.namespace()
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "other", "namespace": namespace}}
     scene.apply([{**pod, "spec": PLAIN}])
-    assert "untolerated taint" in (verdict(scene.waiting(namespace)) or "")
+    scene.waiting(namespace, because="untolerated taint")
     (system,) = scene.nodes(system_shape(prod))
     (placed,) = scene.running(namespace, 1)
     assert node_of(placed) == system
@@ -84,7 +84,7 @@ def test_gpus_outside_the_pool_are_left_alone(scene: Scene) -> None:
     labels = {k: v for k, v in shape.labels.items() if not k.startswith("coldstart.dev/")}
     scene.nodes(replace(shape, labels=labels))
     namespace = scene.tenant(stack("eks-prod"), "qwen3-8b", "Deployment")
-    assert "node affinity/selector" in (verdict(scene.waiting(namespace)) or "")
+    scene.waiting(namespace, because="node affinity/selector")
 
 
 @pytest.mark.parametrize("model", ["qwen3-32b", "qwen3-8b"])
@@ -183,14 +183,14 @@ def test_a_node_holds_as_many_replicas_as_it_has_gpus_for(scene: Scene) -> None:
     scene.scale(namespace, "qwen3-32b", 2)
     assert {node_of(pod) for pod in scene.running(namespace, 2)} == {node}
     scene.scale(namespace, "qwen3-32b", 3)
-    assert f"Insufficient {GPU}" in (verdict(scene.waiting(namespace)) or "")
+    scene.waiting(namespace, because=f"Insufficient {GPU}")
 
 
 def test_a_replica_that_mounts_shared_weights_waits_for_the_driver(scene: Scene) -> None:
     """The start-up taint guards the mount; a replica that mounts nothing need not wait for it."""
     nodes = scene.nodes(gpu_shape(stack("eks-prod"), "l40s", starting=True), 2)
     shared = scene.tenant(fleet(), "shared", "Deployment")
-    assert "untolerated taint" in (verdict(scene.waiting(shared)) or "")
+    scene.waiting(shared, because="untolerated taint")
     near = scene.tenant(fleet(), "near", "Deployment")
     (staging,) = scene.running(near, 1, SERVER)
     (waiting,) = scene.pods(shared, SERVER)
