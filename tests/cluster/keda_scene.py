@@ -17,6 +17,7 @@ from tests.cluster.keda_network import ClusterNetwork
 from tests.cluster.keda_process import Keda, quantity
 from tests.cluster.keda_prometheus import Prometheus
 from tests.cluster.rendered_objects import api_objects, first
+from tests.cluster.replicas import acted_on
 from tests.program.workload_runs import LOCAL, planned, served, stack_spec
 
 Object = dict[str, Any]
@@ -251,17 +252,10 @@ class Model:
 
     def await_acted(self) -> None:
         """Wait until the controllers have seen what the Deployment is asked for now."""
-
-        def acted() -> bool:
-            deployment = self._of("apps/v1", "Deployment", self.name)
-            sets = self._client.list("apps/v1", "ReplicaSet", self.name)
-            return all(
-                found.get("status", {}).get("observedGeneration") == found["metadata"]["generation"]
-                for found in [deployment, *sets]
-            )
-
         self._client.wait_for(
-            acted, f"the controllers to act on the replicas of {self.name}", DEADLINE_SECONDS
+            lambda: acted_on(self._client, self.name, self.name),
+            f"the controllers to act on the replicas of {self.name}",
+            DEADLINE_SECONDS,
         )
 
     def await_condition(self, kind: str, status: str) -> None:

@@ -15,6 +15,7 @@ from coldstart.controlplane.nodes import (
     OUTCOME_ANNOTATION,
     play_kubelets,
 )
+from tests.cluster.replicas import acted_on
 from tests.cluster.scheduling_nodes import ZONES, Shape, node
 from tests.cluster.scheduling_stacks import moved, rendered, stack, tenant
 from tests.program.recording import Recorded
@@ -228,25 +229,18 @@ class Scene:
         told = self.client.list("v1", "Event", namespace, fields="reason=Preempted")
         return any(event["involvedObject"].get("uid") == uid for event in told)
 
+    def check_only_gave_way(self, before: Object, now: Object) -> None:
+        """The pod is the same, or another in the place of one that gave way: nothing else moves."""
+        if now["metadata"]["uid"] != before["metadata"]["uid"]:
+            self.until(lambda: self.gave_way(before), "the scheduler to tell who gave way")
+
     def scale(self, namespace: str, name: str, replicas: int) -> None:
         """Through the scale subresource, as an autoscaler does, and wait until it has been acted
         on: what the controllers were still about to do may not pass for what was asked now."""
         self.client.scale("apps/v1", "Deployment", name, replicas, namespace)
-
-        def probe() -> bool:
-            deployment = self.client.get("apps/v1", "Deployment", name, namespace) or {}
-            uid = deployment["metadata"]["uid"]
-            sets = [
-                found
-                for found in self.client.list("apps/v1", "ReplicaSet", namespace)
-                if any(owner["uid"] == uid for owner in found["metadata"]["ownerReferences"])
-            ]
-            return all(
-                found.get("status", {}).get("observedGeneration") == found["metadata"]["generation"]
-                for found in [deployment, *sets]
-            )
-
-        self.until(probe, f"{name} to be scaled to {replicas}")
+        self.until(
+            lambda: acted_on(self.client, name, namespace), f"{name} to be scaled to {replicas}"
+        )
 
     def annotate(self, pod: Object, key: str, value: str | None) -> None:
         """Set or remove one annotation of a pod."""

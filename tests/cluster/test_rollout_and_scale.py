@@ -175,7 +175,7 @@ def test_a_rollout_that_adds_first_hangs_on_a_full_pool(scene: Scene) -> None:
 
 
 def test_a_rollout_with_room_never_serves_with_a_replica_less(scene: Scene) -> None:
-    """On all the nodes the pool may have, the warm one left alone."""
+    """On all the nodes the pool may have; the warm one is there again after it."""
     name, _, model = ROOMY
     namespace, old = full_scale(scene, ROOMY)
     nodes, replicas = limits(*ROOMY)
@@ -189,8 +189,7 @@ def test_a_rollout_with_room_never_serves_with_a_replica_less(scene: Scene) -> N
         assert bound_gpus(pods) <= nodes
     # A new replica that is scheduled while an old one has its GPU takes that of the warm pod.
     (still,) = scene.running(warm, 1)
-    if still["metadata"]["uid"] != held["metadata"]["uid"]:
-        scene.until(lambda: scene.gave_way(held), "the scheduler to tell who gave way")
+    scene.check_only_gave_way(held, still)
 
 
 def test_a_rollout_beside_its_publisher_ends_although_pool_and_quota_are_used_up(
@@ -214,8 +213,7 @@ def test_a_rollout_beside_its_publisher_ends_although_pool_and_quota_are_used_up
     # The quota is recounted from a cache: where that lags, a replica comes before a drain is over,
     # and the publisher gives way to it. Nothing else moves it.
     (still,) = scene.running(namespace, 1, COMPILE_CACHE)
-    if still["metadata"]["uid"] != publisher["metadata"]["uid"]:
-        scene.until(lambda: scene.gave_way(publisher), "the scheduler to tell who gave way")
+    scene.check_only_gave_way(publisher, still)
     (job,) = scene.client.list("batch/v1", "Job", namespace)
     assert not job["status"].get("failed")
 
