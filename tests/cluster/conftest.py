@@ -11,6 +11,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from coldstart.controlplane import Client, ControlPlane
+from tests.cluster.controllers import takes_pods
 
 # What takes longest begins first, or one worker would be at it when all others are done.
 LONGEST_FIRST = (
@@ -104,9 +105,7 @@ def namespace(admin: Client) -> Iterator[str]:
     name = f"test-{uuid.uuid4().hex[:10]}"
     admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     admin.wait_for(
-        lambda: admin.get("v1", "ServiceAccount", "default", name),
-        f"the default service account of {name}",
-        NAMESPACE_DEADLINE_SECONDS,
+        lambda: takes_pods(admin, name), f"{name} to take pods", NAMESPACE_DEADLINE_SECONDS
     )
     yield name
     # The namespace controller waits 5 s before it empties a namespace. From the deletion on nothing

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from coldstart.controlplane import Client, ControlPlane, definitions
 from coldstart.planning import ModelPlan, StackPlan
 from tests.cluster.conftest import say
+from tests.cluster.controllers import acted_on
 from tests.cluster.keda_network import ClusterNetwork
 from tests.cluster.keda_process import Keda, quantity
 from tests.cluster.keda_prometheus import Prometheus
 from tests.cluster.rendered_objects import api_objects, first
-from tests.cluster.replicas import acted_on
 from tests.program.workload_runs import LOCAL, planned, served, stack_spec
 
 Object = dict[str, Any]
@@ -46,7 +46,6 @@ DEADLINE_SECONDS = 60.0
 """For one step of an autoscaler that looks every second; most took 1 to 3 s."""
 POOL, POOL_LABEL = "l40s", "coldstart.dev/node-pool"
 """The pool of `stack_spec`, and the label by which the rendered pods ask for it."""
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
 # Jobs would have pods of their own; Monitors and rules are for a Prometheus with an operator.
 _LEFT_OUT = frozenset({"ScaledObject", "Job", "PodMonitor", "PrometheusRule"})
 
@@ -200,19 +199,18 @@ class Model:
         """The status of the ScaledObject."""
         return self._of("keda.sh/v1alpha1", "ScaledObject", self.name).get("status", {})
 
-    def await_events(self, reason: str, count: int = 1, after: datetime = LONG_AGO) -> list[Object]:
+    def await_events(
+        self, reason: str, count: int = 1, which: Callable[[Object], bool] = lambda _: True
+    ) -> list[Object]:
         """What was told about the model with this reason, oldest first, once that is `count`.
 
-        Events are written after what they tell of, by a thread of its own. What happened until
-        `after` is left out.
+        Events are written after what they tell of, by a thread of its own. Only those for which
+        `which` holds are looked at.
         """
 
         def told() -> list[Object] | None:
-            found = [
-                event
-                for event in self._client.list("v1", "Event", self.name, fields=f"reason={reason}")
-                if moment(event) > after
-            ]
+            events = self._client.list("v1", "Event", self.name, fields=f"reason={reason}")
+            found = list(filter(which, events))
             return found if len(found) >= count else None
 
         found = self._client.wait_for(
@@ -225,16 +223,11 @@ class Model:
 
         A new model is raised to its minimum by KEDA or by the autoscaler, whoever is first.
         """
-
-        def told_all() -> list[Object] | None:
-            told = self._client.list("v1", "Event", self.name, fields="reason=SuccessfulRescale")
-            told = [e for e in told if "below Spec.MinReplicas" not in e["message"]]
-            return told if len(told) >= len(wanted) else None
-
-        told = self._client.wait_for(
-            told_all, f"{len(wanted)} changes of size of {self.name}", DEADLINE_SECONDS
+        told = self.await_events(
+            "SuccessfulRescale",
+            len(wanted),
+            lambda event: "below Spec.MinReplicas" not in event["message"],
         )
-        told.sort(key=moment)
         sizes = [int(e["message"].split("New size: ")[1].split(";")[0]) for e in told]
         assert sizes == wanted, sizes
 

@@ -15,7 +15,7 @@ from coldstart.controlplane.nodes import (
     OUTCOME_ANNOTATION,
     play_kubelets,
 )
-from tests.cluster.replicas import acted_on
+from tests.cluster.controllers import acted_on, counted, takes_pods
 from tests.cluster.scheduling_nodes import ZONES, Shape, node
 from tests.cluster.scheduling_stacks import moved, rendered, stack, tenant
 from tests.program.recording import Recorded
@@ -147,13 +147,8 @@ class Scene:
         namespace = f"{name}-{next(_numbers)}"
         basics = [o for o in rendered(run, "Namespace") if o["metadata"]["name"] == name]
         self.apply(moved([*basics, *tenant(run, name, *BASICS)], namespace))
-        for quota in tenant(run, name, "ResourceQuota"):
-            # Before its first count a quota lets everything pass, and does not count it.
-            found = ("v1", "ResourceQuota", quota["metadata"]["name"], namespace)
-            self.until(
-                lambda found=found: (self.client.get(*found) or {}).get("status", {}).get("hard"),
-                "the quota to be counted",
-            )
+        for quota in moved(tenant(run, name, "ResourceQuota"), namespace):
+            self.until(lambda quota=quota: counted(self.client, quota), "the quota to be counted")
         self.until(lambda: self._bound(namespace), f"the volumes of {namespace} to be bound")
         self.apply(moved(tenant(run, name, *kinds), namespace))
         return namespace
@@ -166,10 +161,7 @@ class Scene:
         """An empty namespace that takes pods."""
         unique = f"{name}-{next(_numbers)}"
         self.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": unique}}])
-        self.until(
-            lambda: self.client.get("v1", "ServiceAccount", "default", unique),
-            "the default service account",
-        )
+        self.until(lambda: takes_pods(self.client, unique), f"{unique} to take pods")
         return unique
 
     def apply(self, objects: Iterable[Object]) -> None:
@@ -216,7 +208,7 @@ class Scene:
                 (
                     pod
                     for pod in self.pods(namespace, component)
-                    if (said := verdict(pod)) is not None and because in said
+                    if (said := verdict(pod)) and because in said
                 ),
                 None,
             ),

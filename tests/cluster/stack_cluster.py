@@ -13,6 +13,7 @@ from coldstart.controlplane.charts import lay_out
 from coldstart.engine import ClusterAccess, Result, Step
 from offline.kubernetes_shapes import INITIAL_NAMESPACES, RELEASE
 from tests.cluster.conftest import say
+from tests.cluster.controllers import takes_pods
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTLE_DEADLINE_SECONDS = 120
@@ -46,7 +47,7 @@ def untouched(client: Client) -> dict[Key, dict[str, Any]]:
 
     def begun() -> bool:
         return all(
-            client.get("v1", "ServiceAccount", "default", namespace)
+            takes_pods(client, namespace)
             and client.get("v1", "ConfigMap", "kube-root-ca.crt", namespace)
             for namespace in INITIAL_NAMESPACES
         )

@@ -8,7 +8,7 @@ import socket
 import ssl
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,6 +24,7 @@ from coldstart.controlplane import (
     Refused,
 )
 from coldstart.controlplane.supervisor import identity
+from tests.cluster.controllers import refused_in_time
 from tests.waiting import until
 
 pytestmark = pytest.mark.proof("API server")
@@ -129,19 +130,6 @@ def test_a_pod_is_given_a_projected_token_of_its_service_account(
     assert any("serviceAccountToken" in source for group in sources for source in group)
     with pytest.raises(Refused, match='serviceaccount "nobody" not found'):
         admin.create(pod(namespace, "other", serviceAccountName="nobody"))
-
-
-def refused_in_time(client: Client, ask: Callable[[], object]) -> Refused:
-    """The refusal of what is asked, once the API server's own caches have what it rests on."""
-
-    def probe() -> Refused | None:
-        try:
-            ask()
-        except Refused as refusal:
-            return refusal
-        return None
-
-    return client.wait_for(probe, "the API server to refuse", 30)
 
 
 def test_pod_security_refuses_a_pod_and_warns_of_a_deployment(

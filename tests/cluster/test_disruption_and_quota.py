@@ -8,6 +8,7 @@ import pytest
 
 from coldstart.controlplane import Answer, ControlPlane
 from tests.cluster.conftest import say
+from tests.cluster.controllers import observed
 from tests.cluster.scheduling_nodes import gpu_shape
 from tests.cluster.scheduling_scene import (
     COMPILE_CACHE,
@@ -55,9 +56,7 @@ def budget(scene: Scene, namespace: str, healthy: int) -> Object:
 
     def probe() -> Object | None:
         (found,) = scene.client.list("policy/v1", "PodDisruptionBudget", namespace)
-        status = found.get("status", {})
-        counted = status.get("observedGeneration") == found["metadata"]["generation"]
-        return found if counted and status["currentHealthy"] == healthy else None
+        return found if observed(found) and found["status"]["currentHealthy"] == healthy else None
 
     return scene.until(probe, f"a disruption budget that counts {healthy}")
 

@@ -153,9 +153,14 @@ def test_a_drifted_pool_is_renewed_node_by_node(shop: World) -> None:
         nonlocal most
         shop.take_off_startup_taints(bought)
         claims = shop.claims()
-        going = [c for c in claims if disrupted(c) and c["metadata"]["name"] in old]
-        # What the cloud has begun to end no longer counts against the budget.
-        going = [c for c in going if condition(c, "InstanceTerminating") != "True"]
+        going = [
+            claim
+            for claim in claims
+            if disrupted(claim)
+            and claim["metadata"]["name"] in old
+            # What the cloud has begun to end no longer counts against the budget.
+            and condition(claim, "InstanceTerminating") != "True"
+        ]
         most = max(most, len(going))
         return not names(claims) & old and len(claims) == 2
 

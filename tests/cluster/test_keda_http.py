@@ -17,7 +17,7 @@ import pytest
 from coldstart.planning import StackPlan
 from tests.cluster.keda_formula import TOLERANCE
 from tests.cluster.keda_http_process import Backend, HttpAddOn
-from tests.cluster.keda_scene import SOONER, Model, Scene, keda_scene, models_of, plan_of
+from tests.cluster.keda_scene import SOONER, Model, Scene, keda_scene, models_of, moment, plan_of
 from tests.program.workload_runs import served
 
 pytestmark = pytest.mark.proof("KEDA HTTP add-on")
@@ -257,8 +257,10 @@ def test_a_model_is_laid_to_rest_when_its_cooldown_is_over_and_not_before(
     model.await_condition("Active", "False")
     last_active = datetime.fromisoformat(model.status()["lastActiveTime"])
     # Another one was told when the model was made, and fell asleep.
-    (event,) = model.await_events("KEDAScaleTargetDeactivated", after=last_active)
-    rested = datetime.fromisoformat(event["eventTime"]) - last_active
+    (event,) = model.await_events(
+        "KEDAScaleTargetDeactivated", which=lambda event: moment(event) > last_active
+    )
+    rested = moment(event) - last_active
     assert rested.total_seconds() >= COOLDOWN_SECONDS
 
 

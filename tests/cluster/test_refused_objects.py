@@ -9,6 +9,7 @@ import pytest
 
 from coldstart.controlplane import Applied, Client, Refused, definitions
 from tests.cluster import refusal_examples as examples
+from tests.cluster.controllers import counted, takes_pods
 from tests.cluster.refusal_core import FIXED, MISSPELT, VALUES
 from tests.cluster.refusal_custom import DESCRIBED, SCALING
 from tests.cluster.refusal_karpenter import NODE_CLASSES, NODE_POOLS
@@ -56,14 +57,9 @@ def server(admin: Client) -> Client:
 
 def _ready(client: Client, item: Object) -> bool:
     """Whether controllers have done their part: counted a quota, made a namespace's account."""
-    metadata = item["metadata"]
     if item["kind"] == "Namespace":
-        return client.get("v1", "ServiceAccount", "default", metadata["name"]) is not None
-    if item["kind"] == "ResourceQuota":
-        # Until then the server lets every pod pass, and does not count it.
-        live = client.get("v1", "ResourceQuota", metadata["name"], metadata["namespace"]) or {}
-        return live.get("status", {}).get("hard") == item["spec"]["hard"]
-    return True
+        return takes_pods(client, item["metadata"]["name"])
+    return item["kind"] != "ResourceQuota" or counted(client, item)
 
 
 VARIANTS = {

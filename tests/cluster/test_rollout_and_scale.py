@@ -9,6 +9,7 @@ import pytest
 
 from coldstart.controlplane import ControlPlane
 from tests.cluster.conftest import say
+from tests.cluster.controllers import observed
 from tests.cluster.scheduling_nodes import ZONES, gpu_shape
 from tests.cluster.scheduling_scene import (
     COMPILE_CACHE,
@@ -90,7 +91,7 @@ def rolled_out(scene: Scene, namespace: str, model: str) -> None:
         found = scene.client.get("apps/v1", "Deployment", model, namespace) or {}
         status, wanted = found["status"], found["spec"]["replicas"]
         return (
-            status.get("observedGeneration") == found["metadata"]["generation"]
+            observed(found)
             and status.get("updatedReplicas") == status.get("availableReplicas") == wanted
             and status.get("replicas") == wanted
         )
